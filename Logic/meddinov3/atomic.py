@@ -1,0 +1,72 @@
+"""Files and folders that exist whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from meddinov3.errors import MedDINOv3Error
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target` with the same ending; rename it when done.
+
+    An existing target is replaced only when the new file is complete; on any error the
+    temporary file is removed and the target is as it was.
+
+    Raises:
+        MedDINOv3Error: the folder cannot be written to or the disk is full.
+    """
+    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.partial.{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target`; rename it when done. The target must be new.
+
+    Raises:
+        MedDINOv3Error: the target exists, the place cannot be written to, or the disk is full.
+    """
+    if target.exists():
+        raise MedDINOv3Error(
+            "exists", f"'{target.name}' exists already.", "Choose another name or remove it first."
+        )
+    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.partial.{target.name}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _cannot_write(target: Path, error: OSError) -> MedDINOv3Error:
+    return MedDINOv3Error(
+        "cannot-write",
+        f"'{target.name}' could not be written to '{target.parent}': {error.strerror or error}.",
+        "Check free space and permissions, or choose another folder.",
+    )

@@ -1,0 +1,130 @@
+"""Model bundles on disk: ``model.safetensors`` and ``model.json`` in one folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from meddinov3.atomic import whole_folder
+from meddinov3.description import ModelDescription
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.model_store import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
+from meddinov3.network.backbone import BackboneShape
+from meddinov3.network.segmenter import Segmenter
+
+
+def backbone_shape(description: ModelDescription) -> BackboneShape:
+    """The backbone that a description asks for."""
+    network = description.network
+    return BackboneShape(
+        network.backbone,
+        description.network_channels,
+        dict(network.overrides),
+        network.norm_eps,
+        network.rope_precision,
+        description.sampling.rope_grid,
+    )
+
+
+def write_bundle(
+    folder: Path, description: ModelDescription, network: Segmenter, half: bool = True
+) -> ModelDescription:
+    """Write a new bundle, whole or not at all.
+
+    Args:
+        folder: must not exist yet.
+        description: its weights hash is filled in.
+        network: weights to store.
+        half: store float16, half the size; values beyond its range are refused.
+
+    Returns:
+        The description as written.
+
+    Raises:
+        MedDINOv3Error: the folder exists or cannot be written, or a weight is not finite.
+    """
+    weights = {}
+    for key, value in network.state_dict().items():
+        value = value.detach().cpu()
+        weights[key] = (value.half() if half else value).contiguous()
+    _check_finite(weights, description.id)
+    with whole_folder(folder) as partial:
+        save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+        digest = sha256(partial / WEIGHTS_FILE)
+        description = dataclasses.replace(description, id=folder.name, weights_sha256=digest)
+        text = description.to_json()
+        (partial / DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")
+    return description
+
+
+def read_bundle(folder: Path, device: torch.device | str = "cpu") -> tuple[ModelDescription, Segmenter]:
+    """Read a bundle, checking the weights' hash, names, shapes and finiteness.
+
+    Returns:
+        The description and the network in fp32, in evaluation mode, on `device`.
+
+    Raises:
+        MedDINOv3Error: a file is missing or was altered, or tensors do not fit.
+    """
+    description = read_description(folder)
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise MedDINOv3Error(
+            "weights-missing",
+            f"Model '{description.id}' has no {WEIGHTS_FILE}.",
+            "Get the model again from where it came.",
+        )
+    if sha256(path) != description.weights_sha256:
+        raise MedDINOv3Error(
+            "weights-altered",
+            f"The weights of '{description.id}' are not those its model.json was written for.",
+            "Get the model again from where it came.",
+        )
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise MedDINOv3Error(
+            "weights-damaged",
+            f"The weights of '{description.id}' cannot be read: {error}.",
+            "Get the model again from where it came.",
+        ) from error
+    network = Segmenter(backbone_shape(description), description.network.outputs)
+    _load_strictly(network, weights, description.id)
+    _check_finite(weights, description.id)
+    return description, network.float().eval().requires_grad_(False).to(device)
+
+
+def _load_strictly(network: Segmenter, weights: dict[str, Tensor], name: str) -> None:
+    expected = {key: value.shape for key, value in network.state_dict().items()}
+    given = {key: value.shape for key, value in weights.items()}
+    if expected != given:
+        wrong = sorted(set(expected.items()) ^ set(given.items()))[:3]
+        listed = ", ".join(f"{key} {tuple(shape)}" for key, shape in wrong)
+        raise MedDINOv3Error(
+            "weights-do-not-fit",
+            f"The weights of '{name}' do not fit the network it describes ({listed} ...).",
+            "Get the model again from where it came.",
+        )
+    network.load_state_dict(weights)
+
+
+def _check_finite(weights: dict[str, Tensor], name: str) -> None:
+    bad = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise MedDINOv3Error(
+            "weights-not-finite",
+            f"Weights of '{name}' are not finite ({bad[0]}).",
+            "Get the model again, or train it again with a smaller learning rate.",
+        )
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

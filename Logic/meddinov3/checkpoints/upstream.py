@@ -1,0 +1,119 @@
+"""Key maps from upstream MedDINOv3 and DINOv3 files to our network.
+
+Sources: the layout of ``ricklisz123/MedDINOv3-ViTB-16-CT-3M`` and of upstream's nnU-Net fork
+(``dino_encoder.*``, ``up_projection.decode.*``), and timm's DINOv3 conventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.network.backbone import BackboneShape, merge_input_channels
+from meddinov3.network.decoder import STAGES
+
+UPSTREAM_EPS = 1e-6
+NOT_BACKBONE = ("dino_head", "ibot")
+RECOMPUTED = ("rope_embed.periods", "bias_mask", "local_cls_norm")
+KNOWN_WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge_plus"}
+
+
+def unwrap(state: Mapping[str, object]) -> dict[str, Tensor]:
+    """Reach the plain DINOv3 keys of ``{"teacher": {"backbone.*": ...}}`` or of a bare dict.
+
+    Raises:
+        MedDINOv3Error: there are no backbone tensors.
+    """
+    inner = state.get("teacher", state)
+    tensors = {
+        key.removeprefix("backbone."): value
+        for key, value in (inner.items() if isinstance(inner, Mapping) else ())
+        if isinstance(value, Tensor) and not any(word in key for word in NOT_BACKBONE)
+    }
+    if "patch_embed.proj.weight" not in tensors:
+        raise MedDINOv3Error(
+            "not-a-backbone",
+            "The file holds no DINOv3 backbone (no patch_embed.proj.weight).",
+            "Choose MedDINOv3's model.pth or a DINOv3 state dict.",
+        )
+    return tensors
+
+
+def shape_of(tensors: Mapping[str, Tensor], in_channels: int = 1) -> BackboneShape:
+    """Read width, depth, heads and registers from upstream's tensors.
+
+    The number of heads follows from the RoPE periods: a quarter of a head's channels.
+    """
+    width = tensors["patch_embed.proj.weight"].shape[0]
+    depth = 1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("blocks."))
+    registers = tensors["storage_tokens"].shape[1] if "storage_tokens" in tensors else 0
+    periods = tensors.get("rope_embed.periods")
+    heads = width // (4 * len(periods)) if periods is not None else max(1, width // 64)
+    biased = "blocks.0.attn.qkv.bias" in tensors
+    size = KNOWN_WIDTHS.get(width, "base")
+    # timm has the tiny size with qkv bias only; an absent one becomes zero.
+    name = f"vit_{size}_patch16_dinov3" + ("_qkvb" if biased or size == "tiny" else "")
+    overrides = {
+        "embed_dim": width,
+        "depth": depth,
+        "num_heads": heads,
+        "num_reg_tokens": registers,
+    }
+    return BackboneShape(name, in_channels, overrides, UPSTREAM_EPS)
+
+
+def backbone_weights(tensors: Mapping[str, Tensor], in_channels: int = 1) -> dict[str, Tensor]:
+    """Rename plain DINOv3 tensors to those of :class:`Backbone` (``vit.*``).
+
+    RoPE periods, bias masks and local norms are recomputed or unused; the mask token is left
+    to backbone files.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if any(word in key for word in RECOMPUTED) or key == "mask_token":
+            continue
+        if key == "patch_embed.proj.weight" and value.shape[1] == 3:
+            value = merge_input_channels(value, in_channels)
+        elif key.endswith("attn.qkv.bias"):
+            prefix = key.removesuffix("qkv.bias")
+            query, _key, val = value.chunk(3)  # DINOv3 masks the key bias to zero
+            renamed[f"vit.{prefix}q_bias"], renamed[f"vit.{prefix}v_bias"] = query, val
+            continue
+        key = key.replace("storage_tokens", "reg_token")
+        key = key.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")
+        renamed[f"vit.{key}"] = value
+    return renamed
+
+
+def fill_absent_bias(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Give a network with qkv bias zero biases where the file has none (numerically equal)."""
+    for key, value in expected.items():
+        if key.endswith(("q_bias", "v_bias")) and key not in weights:
+            weights[key] = torch.zeros_like(value)
+
+
+def decoder_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename ``up_projection.decode.*`` of upstream's nnU-Net fork to :class:`TokenDecoder`.
+
+    Raises:
+        MedDINOv3Error: a key of the decoder is unknown.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if not key.startswith("up_projection.decode."):
+            continue
+        stage, *rest = key.removeprefix("up_projection.decode.").split(".")
+        if int(stage) == STAGES:
+            renamed[f"classify.{rest[-1]}"] = value.flatten(1) if rest[-1] == "weight" else value
+        elif rest[0] == "0" and len(rest) == 2:
+            renamed[f"stages.{stage}.{rest[1]}"] = value
+        elif rest[0] == "1" and len(rest) == 2:
+            renamed[f"stages.{stage}.norm.{rest[1]}"] = value
+        else:
+            raise MedDINOv3Error(
+                "unknown-decoder", f"The decoder tensor '{key}' is not of MedDINOv3's layout."
+            )
+    return renamed

@@ -1,0 +1,71 @@
+"""Does a scan suit a model? Checked before anything is computed."""
+
+from __future__ import annotations
+
+from meddinov3.description import ModelDescription
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.region import IndexBox, Region, index_box
+from meddinov3.volume import Volume
+
+LARGEST = 1.5  # times the training extent
+ROUNDING = 1.01
+
+
+def check_fitness(volume: Volume, description: ModelDescription, region: Region | None) -> list[str]:
+    """Compare channels, modality and extent with what the model was trained on.
+
+    Returns:
+        Warnings in words.
+
+    Raises:
+        MedDINOv3Error: wrong number of channels, or a scan much larger than the boxes that
+            the model was trained on.
+    """
+    expected = [channel.name for channel in description.channels]
+    if len(volume.channels) != len(expected):
+        raise MedDINOv3Error(
+            "wrong-channels",
+            f"The model '{description.id}' takes {len(expected)} channel(s) "
+            f"({', '.join(expected)}); {len(volume.channels)} given.",
+            "Give one --channel NAME=FILE for each.",
+        )
+    box = index_box(region, volume.grid, description.sampling.orientation)
+    return [*_check_extent(volume, description, box), *_check_modality(volume, description)]
+
+
+def _check_extent(volume: Volume, description: ModelDescription, box: IndexBox) -> list[str]:
+    purpose, orientation = description.purpose, description.sampling.orientation
+    if purpose.extent is None:
+        return []
+    spacing = orientation.spacing(volume.grid)
+    extent = [(part.stop - part.start) * mm for part, mm in zip(box, spacing, strict=True)]
+    pairs = list(zip(extent, purpose.extent, strict=True))
+    if all(here <= LARGEST * there * ROUNDING for here, there in pairs):
+        return []
+    here, there = (_by_patient_axis(e, orientation.letters) for e in (extent, purpose.extent))
+    if purpose.trained_on == "boxes":
+        raise MedDINOv3Error(
+            "region-needed",
+            f"The model '{description.id}' was trained on boxes of about {there} around its "
+            f"structure; this scan or region measures {here}, more than {LARGEST} times that.",
+            "Give a box around the structure with --roi.",
+        )
+    return [
+        f"the scan measures {here}, the model was trained on about {there}: "
+        "results outside the trained body part are not to be trusted"
+    ]
+
+
+def _by_patient_axis(extent: list[float] | tuple[float, ...], letters: tuple[str, ...]) -> str:
+    """Left-right x front-back x head-foot, in mm."""
+    order = [next(n for n, letter in enumerate(letters) if letter in pair) for pair in ("LR", "PA", "SI")]
+    return " x ".join(f"{extent[n]:.0f}" for n in order) + " mm"
+
+
+def _check_modality(volume: Volume, description: ModelDescription) -> list[str]:
+    wanted = description.purpose.modality
+    if volume.modality and wanted and volume.modality != wanted:
+        return [f"the scan is {volume.modality}, the model was trained on {wanted}"]
+    if wanted == "CT" and not volume.modality and float(volume.channels[0].min()) >= 0:
+        return ["no voxel is below 0: this does not look like CT in Hounsfield units"]
+    return []

@@ -1,0 +1,79 @@
+"""Named structures: values, colours, terminology, regions."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+from meddinov3.errors import MedDINOv3Error
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept, e.g. ("SCT", "10200004", "Liver")."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+
+TISSUE = Code("SCT", "85756007", "Tissue")
+ANATOMICAL_STRUCTURE = Code("SCT", "123037004", "Anatomical Structure")
+
+
+@dataclass(frozen=True)
+class Label:
+    """One structure of a model.
+
+    Attributes:
+        name: what a person calls it; unique within a model.
+        value: voxel value in the label map, above 0.
+        colour: RGB, 0 to 255.
+        category, type, modifier: SNOMED CT coding; the modifier is a side.
+    """
+
+    name: str
+    value: int
+    colour: Colour
+    category: Code = TISSUE
+    type: Code = TISSUE
+    modifier: Code | None = None
+
+    @property
+    def terminology(self) -> str:
+        """The entry as Slicer writes it into ``.seg.nrrd``."""
+        codes = [self.category, self.type, self.modifier]
+        parts = ["^".join((c.scheme, c.value, c.meaning)) if c else "^^" for c in codes]
+        return "~".join(("Segmentation category and type - 3D Slicer General Anatomy list",
+                         *parts, "Anatomic codes - DICOM master list", "^^", "^^"))  # fmt: skip
+
+
+def default_colour(number: int) -> Colour:
+    """A colour for the n-th label (0-based); neighbours differ in hue by the golden angle."""
+    hue = (0.08 + number * 0.618034) % 1.0
+    brightness = (0.95, 0.8, 0.65)[number // 8 % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.65, brightness)
+    return (round(255 * red), round(255 * green), round(255 * blue))
+
+
+def choose(labels: tuple[Label, ...], wanted: list[str] | None) -> tuple[Label, ...]:
+    """The labels named in `wanted` (names or values), in the model's order; all for None.
+
+    Raises:
+        MedDINOv3Error: a name is not among the model's labels.
+    """
+    if wanted is None:
+        return labels
+    known = {label.name.lower(): label for label in labels}
+    known |= {str(label.value): label for label in labels}
+    unknown = [name for name in wanted if name.strip().lower() not in known]
+    if unknown or not wanted:
+        raise MedDINOv3Error(
+            "unknown-label",
+            f"The model has no label {', '.join(map(repr, unknown)) or 'without a name'}.",
+            f"It has: {', '.join(label.name for label in labels)}.",
+        )
+    chosen = {known[name.strip().lower()].value for name in wanted}
+    return tuple(label for label in labels if label.value in chosen)

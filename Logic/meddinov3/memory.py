@@ -1,0 +1,36 @@
+"""The largest amount of memory that this process has held."""
+
+from __future__ import annotations
+
+import sys
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process in bytes."""
+    if sys.platform == "win32":
+        return _peak_on_windows()
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def _peak_on_windows() -> int:
+    import ctypes
+    from ctypes import wintypes
+
+    class Counters(ctypes.Structure):
+        _fields_ = [("size", wintypes.DWORD), ("faults", wintypes.DWORD)] + [
+            (name, ctypes.c_size_t)
+            for name in ("peak", "now", "a", "b", "c", "d", "pagefile", "peak_pagefile")
+        ]
+
+    counters = Counters()
+    counters.size = ctypes.sizeof(counters)
+    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
+    kernel.GetCurrentProcess.restype = wintypes.HANDLE
+    kernel.K32GetProcessMemoryInfo.argtypes = [wintypes.HANDLE, ctypes.c_void_p, wintypes.DWORD]
+    kernel.K32GetProcessMemoryInfo(
+        kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size
+    )
+    return int(counters.peak)

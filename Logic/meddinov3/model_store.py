@@ -1,0 +1,111 @@
+"""Which models are here: the starters that ship with the package and the user's own.
+
+Torch-free: listing reads ``model.json`` files only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from meddinov3.description import ModelDescription
+from meddinov3.errors import MedDINOv3Error
+
+DESCRIPTION_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+STARTERS = Path(__file__).parent / "starters"
+
+
+def user_folder() -> Path:
+    """Where models, backbones, libraries and logs live; ``MEDDINOV3_HOME`` overrides it."""
+    override = os.environ.get("MEDDINOV3_HOME")
+    if override:
+        return Path(override).expanduser()
+    return Path(platformdirs.user_data_dir("MedDINOv3", appauthor=False))
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """A model found on this machine.
+
+    Attributes:
+        folder: its bundle.
+        description: what it is, or None if it cannot be read.
+        problem: why it cannot be read, else "".
+        starter: whether it ships with the package.
+    """
+
+    folder: Path
+    description: ModelDescription | None
+    problem: str = ""
+    starter: bool = False
+
+    @property
+    def id(self) -> str:
+        """The folder's name, by which commands refer to the model."""
+        return self.folder.name
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """Read a bundle's ``model.json``.
+
+    Raises:
+        MedDINOv3Error: there is none, or it cannot be understood.
+    """
+    path = folder / DESCRIPTION_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MedDINOv3Error(
+            "no-model",
+            f"'{folder}' is no model: it has no readable {DESCRIPTION_FILE}.",
+            "Give the folder that holds model.json and model.safetensors.",
+        ) from error
+    return ModelDescription.from_json(text)
+
+
+def installed_models() -> list[InstalledModel]:
+    """All models, the user's first; a user's model hides a starter of the same id."""
+    found: dict[str, InstalledModel] = {}
+    for parent, starter in ((user_folder() / "models", False), (STARTERS, True)):
+        folders = sorted(parent.glob(f"*/{DESCRIPTION_FILE}")) if parent.is_dir() else []
+        for folder in (path.parent for path in folders):
+            if folder.name.startswith(".") or folder.name in found:
+                continue
+            try:
+                entry = InstalledModel(folder, read_description(folder), "", starter)
+            except MedDINOv3Error as error:
+                entry = InstalledModel(folder, None, str(error), starter)
+            found[folder.name] = entry
+    return list(found.values())
+
+
+def find_model(name: str | None) -> Path:
+    """The bundle for a model id or a folder; for None the only model there is.
+
+    Raises:
+        MedDINOv3Error: no such model, or None although there are several.
+    """
+    models = installed_models()
+    listed = ", ".join(model.id for model in models) or "none"
+    if name is None:
+        if len(models) == 1:
+            return models[0].folder
+        raise MedDINOv3Error(
+            "which-model",
+            f"{len(models)} models are installed ({listed}).",
+            "Say which one with --model.",
+        )
+    for model in models:
+        if model.id == name:
+            return model.folder
+    if Path(name).is_dir():
+        return Path(name)
+    raise MedDINOv3Error(
+        "no-model",
+        f"There is no model '{name}'.",
+        f"Installed: {listed}. A folder with model.json works too.",
+    )

@@ -1,0 +1,103 @@
+"""A scan in memory: one array a channel, as stored, on one grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.grid import Grid
+
+
+@dataclass
+class Volume:
+    """A scan.
+
+    Attributes:
+        channels: arrays (k, j, i), in the type they were stored in.
+        grid: where the voxels lie.
+        modality: DICOM modality (``CT``, ``MR``) or "" if the file does not say.
+        source: DICOM slice files in the order of k, else empty.
+    """
+
+    channels: tuple[np.ndarray, ...]
+    grid: Grid
+    modality: str = ""
+    source: tuple[str, ...] = ()
+    _owners: tuple[Any, ...] = field(default=(), repr=False)  # images whose memory we view
+
+    def __post_init__(self) -> None:
+        for channel in self.channels:
+            if channel.shape != self.grid.shape:
+                raise ValueError(f"array {channel.shape} does not fit the grid {self.grid.shape}")
+
+
+def grid_of(image: sitk.Image) -> Grid:
+    """The grid of a three-dimensional SimpleITK image."""
+    columns, rows, slices = image.GetSize()
+    return Grid(
+        (columns, rows, slices),
+        tuple(image.GetSpacing()),
+        tuple(image.GetOrigin()),
+        np.array(image.GetDirection(), dtype=np.float64).reshape(3, 3),
+    )
+
+
+def volume_of(image: sitk.Image, modality: str = "", source: tuple[str, ...] = ()) -> Volume:
+    """View a scalar three-dimensional SimpleITK image as a volume, without a copy."""
+    array = sitk.GetArrayViewFromImage(image)
+    return Volume((array,), grid_of(image), modality, source, (image,))
+
+
+def image_of(array: np.ndarray, grid: Grid) -> sitk.Image:
+    """Copy a (k, j, i) array into a SimpleITK image on `grid`."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
+
+
+def join_channels(volumes: list[Volume]) -> Volume:
+    """Put scans of one patient together; later ones are resampled linearly to the first.
+
+    Raises:
+        MedDINOv3Error: a later scan does not overlap the first at all.
+    """
+    first, *others = volumes
+    channels, owners = list(first.channels), list(first._owners)
+    for other in others:
+        if not other.grid.same_as(first.grid):
+            other = _resample(other, first.grid)
+        channels.extend(other.channels)
+        owners.extend(other._owners)
+    return Volume(tuple(channels), first.grid, first.modality, first.source, tuple(owners))
+
+
+def _resample(volume: Volume, grid: Grid) -> Volume:
+    corners = np.array(np.meshgrid(*((-0.5, n - 0.5) for n in grid.size))).reshape(3, -1).T
+    index = volume.grid.to_index(grid.to_patient(corners))
+    size = np.asarray(volume.grid.size)
+    if (index.max(axis=0) < 0).any() or (index.min(axis=0) > size - 1).any():
+        raise MedDINOv3Error(
+            "channels-apart",
+            "Two channels do not overlap in patient space.",
+            "Give scans of the same patient and session, registered to each other.",
+        )
+    images = []
+    for channel in volume.channels:
+        moving = image_of(channel.astype(np.float32), volume.grid)
+        reference = sitk.Image(grid.size, sitk.sitkUInt8)
+        reference.SetSpacing(grid.spacing)
+        reference.SetOrigin(grid.origin)
+        reference.SetDirection(grid.direction.ravel().tolist())
+        lowest = float(channel.min())
+        resampled = sitk.Resample(
+            moving, reference, sitk.Transform(), sitk.sitkLinear, lowest, sitk.sitkFloat32
+        )
+        images.append(resampled)
+    arrays = tuple(sitk.GetArrayViewFromImage(image) for image in images)
+    return Volume(arrays, grid, volume.modality, (), tuple(images))

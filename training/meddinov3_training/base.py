@@ -1,0 +1,119 @@
+"""What fine-tuning starts from: random weights, a backbone file, or another model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from meddinov3.bundle import read_bundle, sha256
+from meddinov3.checkpoints.pth import read_pth
+from meddinov3.checkpoints.upstream import (
+    backbone_weights,
+    fill_absent_bias,
+    shape_of,
+    unwrap,
+)
+from meddinov3.description import NetworkDescription
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.model_store import find_model
+from meddinov3.network.backbone import BackboneShape
+from meddinov3.network.segmenter import Segmenter
+
+SCRATCH = "scratch:"
+SCRATCH_RATE, MEDDINOV3_RATE = 3e-4, 3e-5
+SCRATCH_LAYER_SCALE = 1.0  # DINOv3's 1e-5 suits long pretraining, not a short run from nothing
+
+
+@dataclass(frozen=True)
+class Base:
+    """A starting point.
+
+    Attributes:
+        network: description; `outputs` is set by the dataset.
+        weights: backbone tensors, empty for random ones.
+        decoder: decoder tensors, used if their shapes fit the new labels.
+        channels: input channels that `weights` has, or None.
+        backbone_rate: peak learning rate of the backbone.
+        layer_scale: initial LayerScale of a random network.
+        warmup: share of the run.
+    """
+
+    network: NetworkDescription
+    weights: Mapping[str, Tensor]
+    decoder: Mapping[str, Tensor]
+    channels: int | None
+    backbone_rate: float
+    layer_scale: float = 1e-5
+    warmup: float = 0.02
+
+    def load_into(self, network: Segmenter) -> list[str]:
+        """Copy the weights; returns what was left out, in words.
+
+        Raises:
+            MedDINOv3Error: the backbone's shapes do not fit.
+        """
+        if not self.weights:
+            return []
+        notes = []
+        weights = dict(self.weights)
+        expected = network.backbone.state_dict()
+        fill_absent_bias(weights, expected)
+        wrong = [k for k in expected if k not in weights or weights[k].shape != expected[k].shape]
+        if wrong or set(weights) - set(expected):
+            raise MedDINOv3Error(
+                "base-does-not-fit",
+                f"The base's backbone does not fit ({(wrong or sorted(weights))[0]}).",
+                "Choose a base with the same input channels and slice context.",
+            )
+        network.backbone.load_state_dict(weights)
+        fitting = {
+            k: v for k, v in network.decoder.state_dict().items()
+            if k in self.decoder and self.decoder[k].shape == v.shape
+        }  # fmt: skip
+        if self.decoder and len(fitting) < len(network.decoder.state_dict()):
+            notes.append("the last layer of the decoder starts anew: the labels differ")
+        network.decoder.load_state_dict({k: self.decoder[k] for k in fitting}, strict=False)
+        return notes
+
+
+def read_base(name: str, in_channels: int) -> Base:
+    """Understand ``--base``.
+
+    Args:
+        name: ``scratch:TIMM_NAME``, a ``.pth`` file of MedDINOv3 or DINOv3, or a model.
+        in_channels: input channels of the network to be trained.
+
+    Raises:
+        MedDINOv3Error: none of these, or it cannot be read.
+    """
+    if name.startswith(SCRATCH):
+        described = NetworkDescription(name.removeprefix(SCRATCH), 2)
+        return Base(described, {}, {}, None, SCRATCH_RATE, SCRATCH_LAYER_SCALE, 0.05)
+    path = Path(name)
+    if path.suffix == ".pth":
+        tensors = unwrap(read_pth(path))
+        shape: BackboneShape = shape_of(tensors, in_channels)
+        described = NetworkDescription(
+            shape.name, 2, shape.overrides, shape.norm_eps, shape.rope_precision,
+            path.name, sha256(path),
+        )  # fmt: skip
+        weights = backbone_weights(tensors, in_channels)
+        return Base(described, weights, {}, in_channels, MEDDINOV3_RATE)
+    description, network = read_bundle(find_model(name))
+    digest = hashlib.sha256(description.weights_sha256.encode()).hexdigest()
+    described = NetworkDescription(
+        description.network.backbone, 2, description.network.overrides,
+        description.network.norm_eps, description.network.rope_precision,
+        f"model {description.id}", digest,
+    )  # fmt: skip
+    return Base(
+        described,
+        network.backbone.state_dict(),
+        network.decoder.state_dict(),
+        description.network_channels,
+        MEDDINOV3_RATE,
+    )

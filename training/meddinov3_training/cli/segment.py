@@ -1,0 +1,185 @@
+"""``meddinov3 segment``: scans on disk to segmentations on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from meddinov3.atomic import whole_file
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.reading import stem
+from meddinov3.writing import LABEL_MAP_ENDINGS, SEGMENTATION_ENDING
+from meddinov3_training.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from meddinov3.segmentation import Model, Segmentation
+
+FILE_ENDINGS = (*LABEL_MAP_ENDINGS, SEGMENTATION_ENDING, ".dcm")
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path),
+              help="A folder (gets NAME.nii.gz and NAME.seg.nrrd), or one file: .nii.gz, .nrrd, "
+                   ".mha, .seg.nrrd, or .dcm (DICOM SEG, for DICOM input).")
+@click.option("-m", "--model", help="Id or folder; may be left out if only one is installed.")
+@click.option("-c", "--channel", multiple=True, metavar="NAME=FILE",
+              help="A further channel, resampled to the first. Repeat for each.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
+@click.option("--roi", metavar="REGION",
+              help="Only here: R0,R1,A0,A1,S0,S1 in mm (RAS, as Slicer shows), a markups ROI "
+                   "(.mrk.json), or a label map.")
+@click.option("--labels", metavar="A,B", help="Only these labels (names or values).")
+@click.option("--mirror", is_flag=True, help="Average over mirrored copies where the model allows.")
+@click.option("--largest", is_flag=True, help="Keep each label's largest connected part.")
+@click.option("--fill-holes", is_flag=True, help="Fill holes in each label.")
+@click.option("--minimum-volume", type=click.FloatRange(min=0), default=0.0, metavar="ML",
+              help="Remove connected parts smaller than this.")
+@click.option("--batch", type=click.IntRange(min=1), help="Slices at a time.")
+@click.option("--preview", is_flag=True, help="Also write NAME_preview.png.")
+@click.option("--report", is_flag=True, help="Also write NAME_report.json: versions, times, memory.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def segment(
+    inputs: tuple[Path, ...],
+    output: Path,
+    model: str | None,
+    channel: tuple[str, ...],
+    device: str,
+    precision: str,
+    roi: str | None,
+    labels: str | None,
+    mirror: bool,
+    largest: bool,
+    fill_holes: bool,
+    minimum_volume: float,
+    batch: int | None,
+    preview: bool,
+    report: bool,
+    quiet: bool,
+) -> None:
+    """Segment INPUTS: NIfTI, NRRD, MHA files or folders with one DICOM series each."""
+    channels = _channels(channel)
+    scans: list[Path | None] = list(inputs) or ([None] if channels else [])
+    names = _names(scans, channels)
+    as_file = output.name.lower().endswith(FILE_ENDINGS) and not output.is_dir()
+    _check(scans, channels, output, as_file, names)
+
+    from meddinov3.inference.cleanup import Cleanup
+    from meddinov3.inference.device import describe_device
+    from meddinov3.segmentation import load_model
+    from meddinov3.segmentation import segment as run
+
+    loaded = load_model(model, device, precision)
+    if not quiet:
+        where = describe_device(loaded.device)
+        click.echo(f"Model {loaded.description.id} on {where}, {loaded.precision}")
+    for scan, name in zip(scans, names, strict=True):
+        with progress_bar(quiet) as show:
+            result = run(
+                scan,
+                loaded,
+                channels=channels,
+                region=roi,
+                labels=labels.split(",") if labels else None,
+                mirror=mirror,
+                cleanup=Cleanup(largest, fill_holes, minimum_volume),
+                batch=batch,
+                report=show,
+            )
+        folder = output.parent if as_file else output
+        targets = [output] if as_file else [folder / f"{name}.nii.gz", folder / f"{name}.seg.nrrd"]
+        for target in targets:
+            result.save(target)
+        if preview:
+            targets.append(_preview(folder / f"{name}_preview.png", scan, channels, loaded, result))
+        if report:
+            targets.append(_report(folder / f"{name}_report.json", result))
+        if not quiet:
+            _tell(name, result, targets)
+
+
+def _channels(pairs: tuple[str, ...]) -> dict[str, str]:
+    channels = dict(pair.partition("=")[::2] for pair in pairs)
+    if len(channels) != len(pairs) or not all(channels.values()):
+        raise click.UsageError("--channel takes NAME=FILE, each name once.")
+    return channels
+
+
+def _names(scans: list[Path | None], channels: dict[str, str]) -> list[str]:
+    """What the outputs are called; inputs of one name would overwrite each other."""
+    files = [scan if scan is not None else Path(next(iter(channels.values()))) for scan in scans]
+    names = [stem(path) for path in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise MedDINOv3Error(
+            "same-names",
+            f"Several inputs are called '{twice[0]}'; their results would overwrite each other.",
+            "Segment them into separate folders.",
+        )
+    return names
+
+
+def _check(
+    scans: list[Path | None],
+    channels: dict[str, str],
+    output: Path,
+    as_file: bool,
+    names: list[str],
+) -> None:
+    if not scans:
+        raise click.UsageError("Give at least one scan.")
+    if len(scans) > 1 and (as_file or channels):
+        raise click.UsageError("With several scans --output is a folder and --channel is not possible.")
+    folder = output.parent if as_file else output
+    if folder.exists() and not folder.is_dir():
+        raise MedDINOv3Error(
+            "cannot-write", f"'{folder.name}' is a file, not a folder.", "Choose another --output."
+        )
+    targets = {output.resolve()} if as_file else {
+        (folder / f"{name}{ending}").resolve() for name in names for ending in (".nii.gz", ".seg.nrrd")
+    }  # fmt: skip
+    read = {Path(p).resolve() for p in (*(s for s in scans if s), *channels.values())}
+    if targets & read:
+        raise MedDINOv3Error(
+            "output-is-input",
+            f"The result would overwrite the scan '{next(iter(targets & read)).name}'.",
+            "Choose another --output.",
+        )
+
+
+def _preview(
+    path: Path,
+    scan: Path | None,
+    channels: dict[str, str],
+    model: Model,
+    result: Segmentation,
+) -> Path:
+    from meddinov3.preview import write_preview
+    from meddinov3.segmentation import read_scan
+
+    volume = read_scan(scan, channels, model.description)
+    write_preview(path, volume, result, model.description.name)
+    return path
+
+
+def _report(path: Path, result: Segmentation) -> Path:
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(result.report(), indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _tell(name: str, result: Segmentation, targets: list[Path]) -> None:
+    facts = result.report()
+    click.echo(f"{name}: {facts['total_seconds']:.1f} s, peak memory {facts['peak_memory_mib']:.0f} MiB")
+    for label, volume in facts["volume_ml"].items():
+        click.echo(f"  {label:<24}{volume:10.2f} ml")
+    for note in result.notes:
+        click.secho(f"  Note: {note}", fg="yellow")
+    for target in targets:
+        click.echo(f"  wrote {target}")
+
+

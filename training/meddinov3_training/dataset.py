@@ -1,0 +1,172 @@
+"""Folders of annotated cases: nnU-Net's raw layout, and the Decathlon's older lists.
+
+Nothing in such a folder is ever changed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.labels import Label, default_colour
+from meddinov3.reading import read_label_map, read_volume
+from meddinov3.volume import Volume, join_channels
+
+
+@dataclass(frozen=True)
+class Case:
+    """One annotated scan: an image file for each channel, and a label map."""
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path
+
+    def read(self) -> Volume:
+        """Read the channels, later ones resampled to the first."""
+        return join_channels([read_volume(path) for path in self.images])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What ``dataset.json`` says, and the cases it names.
+
+    Attributes:
+        name: for people.
+        channels: names in order.
+        labels: structures; for region-based datasets in the order they are written.
+        members: for each label the label-map values that make it up.
+        regions: whether labels are regions that may overlap.
+        ignore: value that is not annotated, or None.
+        cases: for training.
+        licence, reference: as stated by the dataset.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    labels: tuple[Label, ...]
+    members: tuple[tuple[int, ...], ...]
+    regions: bool
+    ignore: int | None
+    cases: tuple[Case, ...]
+    licence: str = ""
+    reference: str = ""
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read ``dataset.json`` and find the training cases.
+
+    Raises:
+        MedDINOv3Error: it is missing, damaged, or files it names are missing (all listed).
+    """
+    path = folder / "dataset.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MedDINOv3Error(
+            "no-dataset",
+            f"'{folder}' is no dataset: dataset.json is missing or damaged ({error}).",
+            "Give a folder in nnU-Net's raw layout (imagesTr, labelsTr, dataset.json).",
+        ) from error
+    try:
+        channels = content.get("channel_names") or content["modality"]
+        names = tuple(channels[key] for key in sorted(channels, key=int))
+        labels, members, regions, ignore = _labels(content)
+        cases = _cases(folder, content, len(names))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MedDINOv3Error(
+            "bad-dataset",
+            f"dataset.json of '{folder.name}' lacks or garbles {error}.",
+            "Compare it with nnU-Net's description of the raw layout.",
+        ) from error
+    missing = [p for case in cases for p in (*case.images, case.label) if not p.is_file()]
+    if missing or not cases:
+        listed = ", ".join(str(p.relative_to(folder)) for p in missing[:10])
+        raise MedDINOv3Error(
+            "cases-missing",
+            f"'{folder.name}' has {len(cases)} training cases; {len(missing)} files are missing"
+            + (f": {listed}." if missing else "."),
+            "Complete the folder, or correct dataset.json.",
+        )
+    return Dataset(
+        content.get("name", folder.name),
+        names,
+        labels,
+        members,
+        regions,
+        ignore,
+        tuple(cases),
+        str(content.get("licence", content.get("license", ""))),
+        str(content.get("reference", "")),
+    )
+
+
+def _labels(
+    content: dict[str, Any],
+) -> tuple[tuple[Label, ...], tuple[tuple[int, ...], ...], bool, int | None]:
+    entries: dict[str, Any] = content["labels"]
+    if all(key.isdigit() for key in entries):  # Decathlon: value to name
+        entries = {name: int(value) for value, name in entries.items()}
+    ignore = entries.get("ignore")
+    structures = {
+        name: tuple(value) if isinstance(value, list) else (int(value),)
+        for name, value in entries.items()
+        if name != "ignore" and value not in (0, [0])
+    }
+    regions = any(len(members) > 1 for members in structures.values())
+    order = content.get("regions_class_order") if regions else None
+    if regions and (order is None or len(order) != len(structures)):
+        raise KeyError("regions_class_order")
+    labels = tuple(
+        Label(name, int(order[n]) if order else members[0], default_colour(n))
+        for n, (name, members) in enumerate(structures.items())
+    )
+    return labels, tuple(structures.values()), regions, None if ignore is None else int(ignore)
+
+
+def _cases(folder: Path, content: dict[str, Any], channels: int) -> list[Case]:
+    listed = content.get("dataset")
+    if isinstance(listed, dict):  # nnU-Net's explicit file lists
+        return [
+            Case(name, tuple(_inside(folder, p) for p in entry["images"]), _inside(folder, entry["label"]))
+            for name, entry in listed.items()
+        ]
+    if isinstance(content.get("training"), list) and content["training"]:
+        return [_decathlon_case(folder, entry) for entry in content["training"]]
+    ending = content["file_ending"]
+    return [
+        Case(
+            name := label.name.removesuffix(ending),
+            tuple(folder / "imagesTr" / f"{name}_{n:04d}{ending}" for n in range(channels)),
+            label,
+        )
+        for label in sorted((folder / "labelsTr").glob(f"*{ending}"))
+    ]
+
+
+def _decathlon_case(folder: Path, entry: dict[str, str]) -> Case:
+    label = _inside(folder, entry["label"])
+    return Case(label.name.split(".")[0], (_inside(folder, entry["image"]),), label)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = Path(name)
+    return path if path.is_absolute() else folder / path
+
+
+def read_case_label(case: Case, volume: Volume) -> Any:
+    """The case's label map (k, j, i), checked to lie on the scan's grid.
+
+    Raises:
+        MedDINOv3Error: it lies on another grid.
+    """
+    labels, grid = read_label_map(case.label)
+    if not grid.same_as(volume.grid, tolerance=0.1):
+        raise MedDINOv3Error(
+            "label-grid",
+            f"The label map of case '{case.id}' is not on its scan's grid.",
+            "Resample it to the scan (nearest neighbour).",
+        )
+    return labels

@@ -1,0 +1,324 @@
+"""Fine-tuning: a dataset in, a validated model bundle out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meddinov3 import __version__
+from meddinov3.bundle import backbone_shape, write_bundle
+from meddinov3.description import ModelDescription, Purpose
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.inference.device import autocast, choose_device, choose_precision
+from meddinov3.inference.predictor import predict
+from meddinov3.network.segmenter import Segmenter
+from meddinov3.volume import Volume
+from meddinov3_training.augmentation import Augmentation
+from meddinov3_training.base import Base, read_base
+from meddinov3_training.dataset import Case, Dataset, read_case_label, read_dataset
+from meddinov3_training.losses import exclusive_loss, region_loss
+from meddinov3_training.metrics import dice_per_label
+from meddinov3_training.optimiser import CLIP, build_optimiser, rate_factor
+from meddinov3_training.plan import Plan, make_plan
+from meddinov3_training.samples import PatchSampler, prepare
+
+REPORT_EVERY = 20
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Choices of a run; whatever is None follows from the data or the device.
+
+    Attributes:
+        base: see :func:`read_base`.
+        steps: optimiser steps; or
+        seconds: wall time in which the schedule ends. One of the two is given.
+        batch: slices a step.
+        name: id of the model.
+        validation: cases held out and scored at the end; None for a fifth.
+        spacing: (rows, columns) in mm.
+        largest_patch: pixels along an edge.
+        slice_offsets: mm, see :class:`Sampling`.
+        trained_on: ``boxes`` or ``scans``.
+        decoder_rate, backbone_rate: peak learning rates.
+        drop_path: stochastic depth.
+        compiled: let torch.compile fuse the network first; needs a C++ compiler on a CPU.
+        device, precision: where and how.
+        seed: of everything random.
+        title, summary, licence, body_part: for the model's description.
+        augmentation: ranges.
+    """
+
+    base: str
+    steps: int | None = None
+    seconds: float | None = None
+    batch: int = 16
+    name: str | None = None
+    validation: int | None = None
+    spacing: tuple[float, float] | None = None
+    largest_patch: int = 512
+    slice_offsets: tuple[float, ...] = (0.0,)
+    trained_on: str | None = None
+    decoder_rate: float = 3e-4
+    backbone_rate: float | None = None
+    drop_path: float = 0.1
+    compiled: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    title: str = ""
+    summary: str = ""
+    licence: str = ""
+    body_part: str = ""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+class Run:
+    """A run's folder: settings, plan, and one JSON object a line for everything that happens.
+
+    Args:
+        folder: new or empty.
+        listener: told every event as well.
+    """
+
+    def __init__(self, folder: Path, listener: Callable[[Event], None] | None) -> None:
+        if folder.exists() and any(folder.iterdir()):
+            raise MedDINOv3Error(
+                "run-exists", f"The folder '{folder.name}' is not empty.", "Choose a new --output."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._listener = folder, listener
+        self._start = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._start
+
+    def tell(self, event: str, **content: Any) -> None:
+        """Append an event to ``events.jsonl``."""
+        line = {"event": event, "seconds": round(self.elapsed, 3), **content}
+        with open(self.folder / "events.jsonl", "a", encoding="utf-8", newline="\n") as stream:
+            stream.write(json.dumps(line) + "\n")
+        if self._listener is not None:
+            self._listener(line)
+
+    def save(self, name: str, content: Any) -> None:
+        """Write a dataclass as JSON."""
+        text = json.dumps(dataclasses.asdict(content), indent=2, default=str) + "\n"
+        (self.folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def finetune(
+    dataset_folder: Path,
+    output: Path,
+    settings: Settings,
+    listener: Callable[[Event], None] | None = None,
+) -> Path:
+    """Train a model on a dataset.
+
+    Args:
+        dataset_folder: nnU-Net's raw layout or a Decathlon folder; never changed.
+        output: the run's folder, new or empty.
+        settings: choices.
+        listener: told every event of ``events.jsonl``.
+
+    Returns:
+        The model bundle's folder, inside `output`.
+
+    Raises:
+        MedDINOv3Error: a defect of the dataset, the base or the settings.
+    """
+    if (settings.steps is None) == (settings.seconds is None):
+        raise MedDINOv3Error("no-budget", "Give either steps or a time budget.")
+    device = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    dataset = read_dataset(dataset_folder)
+    name = settings.name or _slug(dataset.name)
+    training, held_out = _split(dataset, settings)
+    base = read_base(settings.base, len(dataset.channels) * len(settings.slice_offsets))
+    run = Run(output, listener)
+    run.save("config.json", settings)
+
+    volumes = [case.read() for case in training]
+    labels = [read_case_label(c, v) for c, v in zip(training, volumes, strict=True)]
+    plan = make_plan(
+        dataset, volumes, labels, spacing=settings.spacing, largest_patch=settings.largest_patch,
+        slice_offsets=settings.slice_offsets, trained_on=settings.trained_on,
+    )  # fmt: skip
+    run.save("plan.json", plan)
+    description = _describe(name, dataset, plan, base, volumes, settings)
+    torch.manual_seed(settings.seed)
+    network = Segmenter(
+        backbone_shape(description), description.network.outputs, settings.drop_path, base.layer_scale
+    )
+    notes = [*plan.reasons, *base.load_into(network)]
+    network.to(device)
+    run.tell("start", device=str(device), precision=precision, training=len(training),
+             held_out=len(held_out), notes=notes)  # fmt: skip
+    cases = [prepare(v, label, description) for v, label in zip(volumes, labels, strict=True)]
+    sampler = PatchSampler(cases, description, settings.augmentation, settings.seed)
+    steps = _train(network, sampler, dataset, description, base, settings, run, device, precision)
+
+    network.eval().requires_grad_(False)
+    description = dataclasses.replace(
+        description,
+        training={
+            "version": __version__, "torch": torch.__version__, "device": device.type,
+            "precision": precision, "steps": steps, "batch": settings.batch,
+            "minutes": round(run.elapsed / 60, 1), "cases": len(training), "seed": settings.seed,
+            "decoder_rate": settings.decoder_rate, "base": Path(settings.base).name,
+        },
+        scores=_validate(network, description, dataset, held_out, device, precision, run),
+    )  # fmt: skip
+    bundle = output / name
+    write_bundle(bundle, description, network.cpu())
+    run.tell("done", model=name, steps=steps, scores=description.scores)
+    return bundle
+
+
+def _train(
+    network: Segmenter,
+    sampler: PatchSampler,
+    dataset: Dataset,
+    description: ModelDescription,
+    base: Base,
+    settings: Settings,
+    run: Run,
+    device: torch.device,
+    precision: str,
+) -> int:
+    """Optimise until the budget ends; returns the number of steps."""
+    rates = (settings.decoder_rate, settings.backbone_rate or base.backbone_rate)
+    optimiser = build_optimiser(network, *rates)
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    scaler = torch.GradScaler(device.type, enabled=precision == "fp16")
+    network.train()
+    forward = torch.compile(network) if settings.compiled else network
+    step, losses, begin = 0, [], run.elapsed
+    while True:
+        passed = run.elapsed - begin
+        done = step / settings.steps if settings.steps else passed / (settings.seconds or 1)
+        if done >= 1:
+            return step
+        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+            group["lr"] = peak * rate_factor(done, base.warmup)
+        images, labels = sampler.batch(settings.batch)
+        with autocast(device, precision):
+            logits = forward(images.to(device)).float()
+        loss = _loss(logits, labels.to(device), dataset, description)
+        optimiser.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimiser)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+        scaler.step(optimiser)
+        scaler.update()
+        step += 1
+        losses.append(float(loss.detach()))
+        if not np.isfinite(losses[-1]):
+            raise MedDINOv3Error(
+                "diverged", f"The loss is not finite at step {step}.", "Lower the learning rates."
+            )
+        if step % REPORT_EVERY == 0:
+            left = passed / max(done, 1e-9) * (1 - done)
+            run.tell("step", step=step, loss=round(float(np.mean(losses)), 5), done=round(done, 4),
+                     left=round(left), rate=optimiser.param_groups[0]["lr"])  # fmt: skip
+            losses.clear()
+
+
+def _loss(logits: Tensor, values: Tensor, dataset: Dataset, description: ModelDescription) -> Tensor:
+    """Loss of logits (B, K, H, W) against label-map values (B, H, W)."""
+    valid = values != dataset.ignore if dataset.ignore is not None else torch.ones_like(values).bool()
+    if dataset.regions:
+        members = [torch.tensor(m, device=values.device) for m in dataset.members]
+        target = torch.stack([torch.isin(values, m) for m in members], dim=1)
+        return region_loss(logits, target, valid)
+    target = torch.zeros_like(values)
+    for position, label in enumerate(description.labels):
+        target[values == label.value] = position + 1
+    return exclusive_loss(logits, torch.where(valid, target, -1))
+
+
+def _validate(
+    network: Segmenter,
+    description: ModelDescription,
+    dataset: Dataset,
+    cases: tuple[Case, ...],
+    device: torch.device,
+    precision: str,
+    run: Run,
+) -> dict[str, Any]:
+    """Dice of held-out cases through the engine's own inference."""
+    scores: dict[str, dict[str, float | None]] = {}
+    for number, case in enumerate(cases):
+        volume = case.read()
+        prediction = predict(volume, description, network, device, precision=precision)
+        reference = read_case_label(case, volume)
+        scores[case.id] = dice_per_label(prediction.label_map, reference, dataset)
+        run.tell("validated", case=case.id, dice=scores[case.id], number=number + 1, of=len(cases))
+    if not scores:
+        return {}
+    means = {}
+    for label in dataset.labels:
+        values = [s[label.name] for s in scores.values() if s[label.name] is not None]
+        means[label.name] = round(float(np.mean(values)), 4) if values else None  # type: ignore[arg-type]
+    known = [value for value in means.values() if value is not None]
+    mean = round(float(np.mean(known)), 4) if known else None
+    return {"held_out_cases": len(cases), "dice": means, "mean_dice": mean}
+
+
+def _describe(
+    name: str,
+    dataset: Dataset,
+    plan: Plan,
+    base: Base,
+    volumes: list[Volume],
+    settings: Settings,
+) -> ModelDescription:
+    outputs = len(dataset.labels) + (0 if dataset.regions else 1)
+    modality = "CT" if all(c.strip().upper() == "CT" for c in dataset.channels) else ""
+    if not modality and all("MR" in c.upper() for c in dataset.channels):
+        modality = "MR"
+    return ModelDescription(
+        id=name,
+        name=settings.title or dataset.name,
+        network=dataclasses.replace(base.network, outputs=outputs),
+        channels=plan.channels,
+        labels=dataset.labels,
+        sampling=plan.sampling,
+        purpose=Purpose(modality, settings.body_part, plan.trained_on, plan.extent),
+        regions=dataset.regions,
+        ignore_label=dataset.ignore,
+        summary=settings.summary or f"Fine-tuned on {len(volumes)} cases of {dataset.name}.",
+        licence=settings.licence or dataset.licence,
+        attribution=dataset.reference,
+    )
+
+
+def _split(dataset: Dataset, settings: Settings) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Training and held-out cases, drawn by the seed."""
+    count = len(dataset.cases)
+    held_out = count // 5 if settings.validation is None else settings.validation
+    if not 0 <= held_out < count:
+        raise MedDINOv3Error(
+            "split", f"{held_out} of {count} cases cannot be held out.", "Hold out fewer."
+        )
+    order = np.random.default_rng(settings.seed).permutation(count)
+    chosen = set(order[:held_out].tolist())
+    training = tuple(case for n, case in enumerate(dataset.cases) if n not in chosen)
+    return training, tuple(dataset.cases[n] for n in sorted(chosen))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
