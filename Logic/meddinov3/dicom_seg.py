@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def write_dicom_seg(
     labels: Sequence[Label],
     source: Sequence[str],
     model: str,
-) -> None:
+) -> list[str]:
     """Write a binary DICOM segmentation that refers to its source series.
 
     Args:
@@ -30,6 +31,9 @@ def write_dicom_seg(
         labels: segments; those without a voxel are left out, as DICOM asks.
         source: the slices' files in the order of k.
         model: id, recorded as the algorithm.
+
+    Returns:
+        What the user should know.
 
     Raises:
         MedDINOv3Error: the scan was no DICOM series, or the segmentation is empty.
@@ -54,6 +58,7 @@ def write_dicom_seg(
             "Choose .seg.nrrd or .nii.gz for an empty result.",
         )
     slices = [pydicom.dcmread(name, stop_before_pixels=True) for name in source]
+    notes = _complete(slices)
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=f"MedDINOv3 {model}"[:64],
         version=__version__,
@@ -93,6 +98,26 @@ def write_dicom_seg(
     )
     with whole_file(path) as temporary:
         segmentation.save_as(temporary)
+    return notes
+
+
+def _complete(slices: list[Any]) -> list[str]:
+    """Fill identifiers that an anonymiser emptied, so that the result can refer to something."""
+    from pydicom.uid import generate_uid
+
+    study, series = generate_uid(), generate_uid()
+    emptied = not all(item.get("StudyInstanceUID") for item in slices)
+    for item in slices:
+        item.SOPClassUID = item.get("SOPClassUID") or item.file_meta.MediaStorageSOPClassUID
+        item.SOPInstanceUID = item.get("SOPInstanceUID") or item.file_meta.MediaStorageSOPInstanceUID
+        item.StudyInstanceUID = item.get("StudyInstanceUID") or study
+        item.SeriesInstanceUID = item.get("SeriesInstanceUID") or series
+    if not emptied:
+        return []
+    return [
+        "the DICOM slices carry no study identifier (an anonymiser emptied it): the DICOM SEG "
+        "got a new one and will not be found beside its scan in an archive"
+    ]
 
 
 def _concept(code: Code) -> object:

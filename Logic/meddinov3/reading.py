@@ -14,6 +14,8 @@ from meddinov3.volume import Volume, grid_of, volume_of
 READABLE = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 MODALITY_TAG = "0008|0060"
 
+sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK would print to the terminal
+
 
 def stem(path: Path) -> str:
     """The file's name without its ending(s); a folder's name as it is."""
@@ -92,7 +94,7 @@ def _read_image(path: Path) -> sitk.Image:
 
 
 def _read_dicom(folder: Path) -> Volume:
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    folder, series = _series_folder(folder)
     if not series:
         raise MedDINOv3Error(
             "no-dicom",
@@ -124,6 +126,16 @@ def _read_dicom(folder: Path) -> Volume:
     tagged = reader.HasMetaDataKey(0, MODALITY_TAG)
     modality = reader.GetMetaData(0, MODALITY_TAG).strip() if tagged else ""
     return volume_of(image, modality, tuple(files))
+
+
+def _series_folder(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder itself or the only one below it that holds DICOM series, and their ids."""
+    below = sorted(path for path in folder.rglob("*") if path.is_dir())
+    found = [(path, sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path))) for path in (folder, *below)]
+    found = [(path, series) for path, series in found if series]
+    if len(found) == 1:
+        return found[0]
+    return folder, tuple(name for _, series in found for name in series)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -92,7 +92,9 @@ class Segmentation:
         elif path.suffix.lower() == ".dcm":
             from meddinov3.dicom_seg import write_dicom_seg
 
-            write_dicom_seg(path, self.label_map, self.labels, self.source, self.model)
+            self.notes += write_dicom_seg(
+                path, self.label_map, self.labels, self.source, self.model
+            )
         else:
             write_label_map(path, self.label_map, self.grid)
         watch.enter("")

@@ -13,6 +13,7 @@ from meddinov3.atomic import whole_file
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
 from meddinov3.labels import Label
+from meddinov3.nrrd_geometry import restore_geometry
 from meddinov3.volume import image_of
 
 LABEL_MAP_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -34,7 +35,7 @@ def write_label_map(path: Path, label_map: np.ndarray, grid: Grid) -> None:
             f"'{path.name}' has no ending that a label map can be written to.",
             f"Use {', '.join((*LABEL_MAP_ENDINGS, SEGMENTATION_ENDING))}.",
         )
-    _write(path, image_of(label_map, grid))
+    _write(path, image_of(label_map, grid), grid)
 
 
 def write_segmentation(
@@ -78,10 +79,10 @@ def write_segmentation(
         header |= {f"Segment{number}_{key}": value for key, value in segment.items()}
     for key, value in header.items():
         image.SetMetaData(key, value)
-    _write(path, image)
+    _write(path, image, grid)
 
 
-def _write(path: Path, image: sitk.Image) -> None:
+def _write(path: Path, image: sitk.Image, grid: Grid) -> None:
     with whole_file(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
@@ -91,3 +92,5 @@ def _write(path: Path, image: sitk.Image) -> None:
                 f"'{path.name}' could not be written to '{path.parent}'.",
                 "Check free space and permissions, or choose another folder.",
             ) from error
+        if path.suffix.lower() == ".nrrd":
+            restore_geometry(temporary, grid)

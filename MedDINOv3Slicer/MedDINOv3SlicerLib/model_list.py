@@ -1,0 +1,66 @@
+"""Which models are installed, in words for the panel. Knows no qt and needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    from meddinov3.model_store import InstalledModel
+
+SHOWN_LABELS = 6
+
+
+@dataclass(frozen=True)
+class ModelList:
+    """The models on this computer, or why they cannot be listed.
+
+    Attributes:
+        models: the user's own first, then starters.
+        problem: a sentence for people, else "".
+    """
+
+    models: Sequence[InstalledModel] = ()
+    problem: str = ""
+
+
+def readModels() -> ModelList:
+    """List the installed models; a problem is returned, not raised."""
+    # Imported late: the engine needs packages that a fresh Slicer lacks, and the module has to
+    # open without them.
+    try:
+        from meddinov3.model_store import installed_models
+
+        return ModelList(installed_models())
+    except ImportError as error:
+        return ModelList(
+            problem=_(
+                "Models cannot be listed: Slicer's Python has no package '{package}'. It is among"
+                " the packages that segmenting needs; this page installs nothing."
+            ).format(package=error.name or error)
+        )
+    except OSError as error:
+        return ModelList(problem=_("Models cannot be listed: {reason}.").format(reason=error))
+
+
+def describeModel(model: InstalledModel) -> str:
+    """One line about a model: what it finds, in what, and under which licence."""
+    if model.description is None:
+        return _("cannot be used: {problem}").format(problem=model.problem)
+    description = model.description
+    names = [label.name for label in description.labels]
+    finds = ", ".join(names[:SHOWN_LABELS])
+    if len(names) > SHOWN_LABELS:
+        finds = _("{names} and {count} more").format(names=finds, count=len(names) - SHOWN_LABELS)
+    made_for = " ".join(filter(None, (description.purpose.modality, description.purpose.body_part)))
+    facts = [_("finds {names}").format(names=finds)]
+    if made_for:
+        facts.append(_("made for {scans}").format(scans=made_for))
+    if description.licence:
+        facts.append(_("licence {licence}").format(licence=description.licence))
+    if model.starter:
+        facts.append(_("comes with MedDINOv3"))
+    return "; ".join(facts)
