@@ -7,7 +7,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -82,7 +81,7 @@ class MedDINOv3SlicerLogic(ScriptedLoadableModuleLogic):
     """What the module can do without a panel; scripts may call it."""
 
     def models(self) -> ModelList:
-        """The models on this computer, read anew. Needs no torch and installs nothing."""
+        """Read which models are on this computer. Needs no torch and installs nothing."""
         return readModels()
 
 
@@ -95,15 +94,14 @@ class MedDINOv3SlicerTest(ScriptedLoadableModuleTest):
     def setUp(self) -> None:
         home = tempfile.TemporaryDirectory(prefix="meddinov3-test-")
         self.addCleanup(home.cleanup)
-        environment = patch.dict(os.environ, MEDDINOV3_HOME=home.name)
-        environment.start()
-        self.addCleanup(environment.stop)
+        self.addCleanup(_setHome, os.environ.get("MEDDINOV3_HOME"))
+        _setHome(home.name)
         damaged = Path(home.name, "models", "damaged-model")
         damaged.mkdir(parents=True)
         damaged.joinpath("model.json").write_text("{}", encoding="utf-8")
 
     def runTest(self) -> None:
-        # Slicer calls this method itself and knows nothing of setUp and cleanups.
+        # Slicer calls this method by itself, without setUp and cleanups around it.
         for test in (self.test_listsModels, self.test_opensWithoutTorch, self.test_findsResources):
             self.setUp()
             try:
@@ -113,20 +111,26 @@ class MedDINOv3SlicerTest(ScriptedLoadableModuleTest):
 
     def test_listsModels(self) -> None:
         found = MedDINOv3SlicerLogic().models()
-        panel = OverviewPanel(MedDINOv3SlicerLogic().models)
-        self.assertEqual(found.problem, "")
-        self.assertIn("damaged-model", [model.id for model in found.models])
-        self.assertIn("hippocampus-mr-tiny", [model.id for model in found.models])
-        for model in found.models:
-            self.assertIn(model.id, panel.models.text)
+        assert not found.problem, found.problem
+        ids = [model.id for model in found.models]
+        assert "damaged-model" in ids
+        assert "hippocampus-mr-tiny" in ids, "the starter model was not installed"
+        shown = OverviewPanel(MedDINOv3SlicerLogic().models).models.text
+        for model in ids:
+            assert model in shown, f"{model} is not shown"
 
     def test_opensWithoutTorch(self) -> None:
         # Another extension may have imported torch before: only what this adds counts.
         before = "torch" in sys.modules
-        panel = OverviewPanel(MedDINOv3SlicerLogic().models)
-        panel.refresh()
-        self.assertEqual("torch" in sys.modules, before)
+        OverviewPanel(MedDINOv3SlicerLogic().models).refresh()
+        assert ("torch" in sys.modules) == before
 
     def test_findsResources(self) -> None:
         for name in ("Icons/MedDINOv3Slicer.png", "requirements.txt"):
-            self.assertTrue(Path(resourcePath(name)).is_file(), name)
+            assert Path(resourcePath(name)).is_file(), name
+
+
+def _setHome(folder: str | None) -> None:
+    os.environ.pop("MEDDINOV3_HOME", None)
+    if folder is not None:
+        os.environ["MEDDINOV3_HOME"] = folder

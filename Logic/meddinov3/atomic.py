@@ -21,6 +21,7 @@ def whole_file(target: Path) -> Iterator[Path]:
 
     Raises:
         MedDINOv3Error: the folder cannot be written to or the disk is full.
+
     """
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.partial.{target.name}")
     try:
@@ -40,6 +41,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         MedDINOv3Error: the target exists, the place cannot be written to, or the disk is full.
+
     """
     if target.exists():
         raise MedDINOv3Error(

@@ -48,6 +48,7 @@ def write_bundle(
 
     Raises:
         MedDINOv3Error: the folder exists or cannot be written, or a weight is not finite.
+
     """
     weights = {}
     for key, value in network.state_dict().items():
@@ -63,7 +64,9 @@ def write_bundle(
     return description
 
 
-def read_bundle(folder: Path, device: torch.device | str = "cpu") -> tuple[ModelDescription, Segmenter]:
+def read_bundle(
+    folder: Path, device: torch.device | str = "cpu"
+) -> tuple[ModelDescription, Segmenter]:
     """Read a bundle, checking the weights' hash, names, shapes and finiteness.
 
     Returns:
@@ -71,6 +74,7 @@ def read_bundle(folder: Path, device: torch.device | str = "cpu") -> tuple[Model
 
     Raises:
         MedDINOv3Error: a file is missing or was altered, or tensors do not fit.
+
     """
     description = read_description(folder)
     path = folder / WEIGHTS_FILE

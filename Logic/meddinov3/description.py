@@ -32,6 +32,7 @@ class NetworkDescription:
         outputs: channels of the logits.
         backbone_source: where the backbone's weights came from, in words.
         backbone_hash: SHA-256 of the backbone tensors that training started from, or "".
+
     """
 
     backbone: str
@@ -64,6 +65,7 @@ class Sampling:
             are taken; (0,) is plain 2D, (-2, 0, 2) adds context. The nearest slice is used,
             the first or last beyond the scan's ends. Channels of one offset lie together.
         mirror_axes: in-plane axes (0 rows, 1 columns) that may be mirrored at test time.
+
     """
 
     orientation: SliceOrientation = field(default_factory=SliceOrientation)
@@ -88,6 +90,7 @@ class Purpose:
         trained_on: ``boxes`` (crops around the structure: a larger scan needs a region) or
             ``scans``.
         extent: median extent in mm of the training images along (slices, rows, columns).
+
     """
 
     modality: str = ""
@@ -121,6 +124,7 @@ class ModelDescription:
         training: record of how it was made (free form; no paths, no patient data).
         scores: figures on held-out cases (free form).
         weights_sha256: of ``model.safetensors``.
+
     """
 
     id: str
@@ -175,6 +179,7 @@ class ModelDescription:
 
         Raises:
             MedDINOv3Error: not JSON, a later format, or fields missing or unknown.
+
         """
         try:
             content = json.loads(text)
@@ -215,7 +220,7 @@ def _plain(value: Any) -> Any:
 
 def _rebuild(kind: Any, value: Any) -> Any:
     """The inverse of :func:`_plain`, following type hints; unknown fields are errors."""
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise TypeError(f"{kind.__name__} must be an object")
         hints = typing.get_type_hints(kind)

@@ -37,11 +37,16 @@ def write_dicom_seg(
 
     Raises:
         MedDINOv3Error: the scan was no DICOM series, or the segmentation is empty.
+
     """
     import highdicom
     import pydicom
-    from highdicom.seg import SegmentDescription, Segmentation, SegmentAlgorithmTypeValues
-    from highdicom.seg import SegmentationTypeValues
+    from highdicom.seg import (
+        SegmentAlgorithmTypeValues,
+        Segmentation,
+        SegmentationTypeValues,
+        SegmentDescription,
+    )
     from pydicom.uid import ExplicitVRLittleEndian
 
     if not source:
@@ -109,7 +114,9 @@ def _complete(slices: list[Any]) -> list[str]:
     emptied = not all(item.get("StudyInstanceUID") for item in slices)
     for item in slices:
         item.SOPClassUID = item.get("SOPClassUID") or item.file_meta.MediaStorageSOPClassUID
-        item.SOPInstanceUID = item.get("SOPInstanceUID") or item.file_meta.MediaStorageSOPInstanceUID
+        item.SOPInstanceUID = (
+            item.get("SOPInstanceUID") or item.file_meta.MediaStorageSOPInstanceUID
+        )
         item.StudyInstanceUID = item.get("StudyInstanceUID") or study
         item.SeriesInstanceUID = item.get("SeriesInstanceUID") or series
     if not emptied:

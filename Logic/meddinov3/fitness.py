@@ -11,7 +11,9 @@ LARGEST = 1.5  # times the training extent
 ROUNDING = 1.01
 
 
-def check_fitness(volume: Volume, description: ModelDescription, region: Region | None) -> list[str]:
+def check_fitness(
+    volume: Volume, description: ModelDescription, region: Region | None
+) -> list[str]:
     """Compare channels, modality and extent with what the model was trained on.
 
     Returns:
@@ -20,6 +22,7 @@ def check_fitness(volume: Volume, description: ModelDescription, region: Region 
     Raises:
         MedDINOv3Error: wrong number of channels, or a scan much larger than the boxes that
             the model was trained on.
+
     """
     expected = [channel.name for channel in description.channels]
     if len(volume.channels) != len(expected):
@@ -58,7 +61,9 @@ def _check_extent(volume: Volume, description: ModelDescription, box: IndexBox) 
 
 def _by_patient_axis(extent: list[float] | tuple[float, ...], letters: tuple[str, ...]) -> str:
     """Left-right x front-back x head-foot, in mm."""
-    order = [next(n for n, letter in enumerate(letters) if letter in pair) for pair in ("LR", "PA", "SI")]
+    order = [
+        next(n for n, letter in enumerate(letters) if letter in pair) for pair in ("LR", "PA", "SI")
+    ]
     return " x ".join(f"{extent[n]:.0f}" for n in order) + " mm"
 
 

@@ -30,6 +30,7 @@ class Grid:
         spacing: millimetres along (i, j, k).
         origin: LPS position of the centre of voxel (0, 0, 0), mm.
         direction: 3 x 3; column n is the unit direction of index axis n in LPS.
+
     """
 
     size: tuple[int, int, int]
@@ -45,7 +46,8 @@ class Grid:
     @property
     def index_to_patient(self) -> FloatArray:
         """3 x 3 matrix from index steps (i, j, k) to millimetres in LPS."""
-        return self.direction * np.asarray(self.spacing)
+        matrix: FloatArray = self.direction * np.asarray(self.spacing)
+        return matrix
 
     @property
     def orientation(self) -> str:
@@ -54,12 +56,14 @@ class Grid:
 
     def to_patient(self, index: FloatArray) -> FloatArray:
         """LPS positions (..., 3) in mm of continuous indices (..., 3) in (i, j, k)."""
-        return index @ self.index_to_patient.T + np.asarray(self.origin)
+        position: FloatArray = index @ self.index_to_patient.T + np.asarray(self.origin)
+        return position
 
     def to_index(self, position: FloatArray) -> FloatArray:
         """Continuous indices (..., 3) in (i, j, k) of LPS positions (..., 3) in mm."""
         inverse = np.linalg.inv(self.index_to_patient)
-        return (position - np.asarray(self.origin)) @ inverse.T
+        index: FloatArray = (position - np.asarray(self.origin)) @ inverse.T
+        return index
 
     def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both have the same size and all corners agree within `tolerance` mm."""
@@ -87,6 +91,7 @@ class SliceOrientation:
         code: target direction of (i, j, k), e.g. ``LPS``.
         slice_axis: the letter of `code` along which slices are stacked; of the other two,
             the first runs along columns, the second along rows.
+
     """
 
     code: str = "LPS"

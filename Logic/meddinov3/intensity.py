@@ -11,25 +11,20 @@ transform is applied to the slices in hand.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import ndimage
 
 from meddinov3.errors import MedDINOv3Error
 
+Array = TypeVar("Array")  # numpy or torch
+
 SCHEMES = ("ct", "zscore", "range", "fixed")
 MASKS = ("none", "nonzero_box", "nonzero")
 
 # MedDINOv3's released demonstration: +-1000 HU, then these figures.
 MEDDINOV3_CT = {"clip": (-1000.0, 1000.0), "mean": 65.1084213256836, "std": 178.01663208007812}
-
-
-class _Arithmetic(Protocol):
-    def clip(self, low: Any, high: Any, /) -> Any: ...
-
-
-Array = TypeVar("Array", bound=_Arithmetic)
 
 
 @dataclass(frozen=True)
@@ -44,6 +39,7 @@ class IntensityScheme:
         mask: voxels that count for ``zscore``: ``none`` all of them, ``nonzero_box`` the box
             around non-zero voxels (nnU-Net's crop), ``nonzero`` the non-zero region with its
             holes filled; outside it voxels then stay zero (use_mask_for_norm).
+
     """
 
     kind: str = "zscore"
@@ -56,7 +52,7 @@ class IntensityScheme:
         if self.kind not in SCHEMES or self.mask not in MASKS or not self.std > 0:
             raise MedDINOv3Error(
                 "bad-intensity-scheme",
-                f"Intensity scheme {self.kind!r} with mask {self.mask!r}, std {self.std} is unknown.",
+                f"Intensity scheme {self.kind!r}, mask {self.mask!r}, std {self.std} is unknown.",
                 f"Kinds are {', '.join(SCHEMES)}; masks are {', '.join(MASKS)}; std is positive.",
             )
 
@@ -70,6 +66,7 @@ class IntensityScheme:
 
         Args:
             slices: (slices, rows, columns), any type; read slice by slice, not copied.
+
         """
         if self.kind in ("ct", "fixed"):
             return IntensityTransform(self.clip, self.mean, self.std)
@@ -92,6 +89,7 @@ class IntensityTransform:
         mean: subtracted.
         std: divided by.
         region: boolean (slices, rows, columns) outside which voxels become 0, or None.
+
     """
 
     clip: tuple[float, float] | None
@@ -101,9 +99,11 @@ class IntensityTransform:
 
     def apply(self, values: Array) -> Array:
         """Normalise float32 values, a numpy array or a torch tensor of any shape."""
+        work: Any = values
         if self.clip is not None:
-            values = values.clip(*self.clip)
-        return (values - self.mean) / self.std  # type: ignore[operator, no-any-return]
+            work = work.clip(*self.clip)
+        result: Array = (work - self.mean) / self.std
+        return result
 
 
 def _moments(
@@ -120,7 +120,9 @@ def _moments(
             values = values.clip(*clip)
         step = values.mean() - mean
         total = count + values.size
-        squares += float(((values - values.mean()) ** 2).sum()) + step**2 * count * values.size / total
+        squares += (
+            float(((values - values.mean()) ** 2).sum()) + step**2 * count * values.size / total
+        )
         mean += step * values.size / total
         count = total
     if count == 0:

@@ -32,6 +32,7 @@ class Label:
         value: voxel value in the label map, above 0.
         colour: RGB, 0 to 255.
         category, type, modifier: SNOMED CT coding; the modifier is a side.
+
     """
 
     name: str
@@ -63,6 +64,7 @@ def choose(labels: tuple[Label, ...], wanted: list[str] | None) -> tuple[Label, 
 
     Raises:
         MedDINOv3Error: a name is not among the model's labels.
+
     """
     if wanted is None:
         return labels

@@ -36,6 +36,7 @@ class InstalledModel:
         description: what it is, or None if it cannot be read.
         problem: why it cannot be read, else "".
         starter: whether it ships with the package.
+
     """
 
     folder: Path
@@ -54,6 +55,7 @@ def read_description(folder: Path) -> ModelDescription:
 
     Raises:
         MedDINOv3Error: there is none, or it cannot be understood.
+
     """
     path = folder / DESCRIPTION_FILE
     try:
@@ -88,6 +90,7 @@ def find_model(name: str | None) -> Path:
 
     Raises:
         MedDINOv3Error: no such model, or None although there are several.
+
     """
     models = installed_models()
     listed = ", ".join(model.id for model in models) or "none"

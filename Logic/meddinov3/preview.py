@@ -43,6 +43,7 @@ def write_preview(
 
     Raises:
         MedDINOv3Error: the file cannot be written.
+
     """
     import matplotlib
 
@@ -94,7 +95,7 @@ def _slices_to_show(labels: np.ndarray) -> list[int]:
     found = np.flatnonzero((labels > 0).any(axis=(1, 2)))
     first, last = (found[0], found[-1]) if len(found) else (0, len(labels) - 1)
     inset = (last - first) / (2 * COLUMNS)
-    return [int(round(n)) for n in np.linspace(first + inset, last - inset, COLUMNS)]
+    return [round(float(n)) for n in np.linspace(first + inset, last - inset, COLUMNS)]
 
 
 def _outline(axis: object, labels: np.ndarray, label: Label, style: str) -> None:

@@ -17,6 +17,7 @@ class Progress:
         phase: what is being done, in words.
         done, total: steps; total 0 if unknown.
         seconds_left: estimate for this phase, None until there is one.
+
     """
 
     phase: str
@@ -34,6 +35,7 @@ class Stopwatch:
 
     Attributes:
         seconds: by phase, in the order they first began.
+
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,7 @@ class Steps:
         total: steps.
         report: called after every step.
         stop: asked before every step.
+
     """
 
     def __init__(

@@ -36,6 +36,7 @@ def read_volume(path: Path) -> Volume:
     Raises:
         MedDINOv3Error: missing, unreadable, not three-dimensional, not scalar, or several
             series in the folder.
+
     """
     if path.is_dir():
         return _read_dicom(path)
@@ -47,6 +48,7 @@ def read_label_map(path: Path) -> tuple[np.ndarray, Grid]:
 
     Raises:
         MedDINOv3Error: as :func:`read_volume`, or values that are no whole numbers.
+
     """
     image = _read_image(path)
     array = sitk.GetArrayFromImage(image)
@@ -131,7 +133,9 @@ def _read_dicom(folder: Path) -> Volume:
 def _series_folder(folder: Path) -> tuple[Path, tuple[str, ...]]:
     """The folder itself or the only one below it that holds DICOM series, and their ids."""
     below = sorted(path for path in folder.rglob("*") if path.is_dir())
-    found = [(path, sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path))) for path in (folder, *below)]
+    found = [
+        (path, sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path))) for path in (folder, *below)
+    ]
     found = [(path, series) for path, series in found if series]
     if len(found) == 1:
         return found[0]
@@ -141,5 +145,7 @@ def _series_folder(folder: Path) -> tuple[Path, tuple[str, ...]]:
 def _reason(error: RuntimeError) -> str:
     """The last telling line of an ITK exception, without source locations."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("Exception thrown", "sitk::ERROR: The"))]
+    telling = [
+        line for line in lines if not line.startswith(("Exception thrown", "sitk::ERROR: The"))
+    ]
     return (telling or lines or ["unknown reason"])[-1].split("ERROR: ")[-1]

@@ -34,6 +34,7 @@ class BoxRegion:
         centre: LPS, mm.
         half: half the edge lengths, mm.
         axes: 3 x 3; column n is the unit direction of edge n in LPS.
+
     """
 
     centre: FloatArray
@@ -93,6 +94,7 @@ def read_region(text: str) -> Region:
 
     Raises:
         MedDINOv3Error: none of these.
+
     """
     path = Path(text)
     if path.name.lower().endswith(".json"):
@@ -136,6 +138,7 @@ def index_box(region: Region | None, grid: Grid, orientation: SliceOrientation) 
 
     Raises:
         MedDINOv3Error: the region lies outside the scan.
+
     """
     axes, flips = orientation.array_axes(grid)
     shape = tuple(grid.shape[axis] for axis in axes)
@@ -167,6 +170,7 @@ def patient_points(
         orientation: the model's.
         box: (slices, rows, columns) in oriented indices.
         number: slice, counted in the whole scan.
+
     """
     nearest = [axis for axis, _ in nearest_axes(grid.direction)]
     _, flips = orientation.array_axes(grid)

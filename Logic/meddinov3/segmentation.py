@@ -1,9 +1,9 @@
 """Segment a scan: the Python interface, equal to the command line.
 
-    >>> from meddinov3.segmentation import load_model, segment
-    >>> model = load_model("hippocampus-mr-tiny", device="cpu")
-    >>> result = segment("scan.nii.gz", model)
-    >>> result.save("scan.seg.nrrd")
+>>> from meddinov3.segmentation import load_model, segment
+>>> model = load_model("hippocampus-mr-tiny", device="cpu")
+>>> result = segment("scan.nii.gz", model)
+>>> result.save("scan.seg.nrrd")
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Model:
         description: what it is.
         network: takes slices (B, C, H, W) and tokens to decode at a time, gives logits.
         device, precision: where and how it computes.
+
     """
 
     description: ModelDescription
@@ -67,6 +68,7 @@ class Segmentation:
         seconds: by phase.
         source: the scan's DICOM files, if it came from DICOM.
         details: versions, device and precision, for the report.
+
     """
 
     label_map: np.ndarray
@@ -79,11 +81,12 @@ class Segmentation:
     details: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
-        """Write ``.seg.nrrd``, a label map (``.nii.gz``, ``.nrrd``, ``.mha``) or DICOM SEG (``.dcm``).
+        """Write ``.seg.nrrd``, ``.nii.gz``, ``.nrrd``, ``.mha`` or DICOM SEG (``.dcm``).
 
         Raises:
             MedDINOv3Error: the ending is unknown, the place cannot be written to, or DICOM is
                 asked for a scan that did not come from DICOM.
+
         """
         path, watch = Path(path), Stopwatch()
         watch.enter("write")
@@ -105,7 +108,9 @@ class Segmentation:
         voxel_ml = abs(float(np.linalg.det(self.grid.index_to_patient))) / 1000
         counts = np.bincount(self.label_map.ravel(), minlength=1)
         volumes = {
-            label.name: round(float(counts[label.value] * voxel_ml), 4) if label.value < len(counts) else 0.0
+            label.name: round(float(counts[label.value] * voxel_ml), 4)
+            if label.value < len(counts)
+            else 0.0
             for label in self.labels
         }
         return {
@@ -121,13 +126,12 @@ class Segmentation:
         }
 
 
-def load_model(
-    name: str | None = None, device: str = "auto", precision: str = "auto"
-) -> Model:
+def load_model(name: str | None = None, device: str = "auto", precision: str = "auto") -> Model:
     """Load a model by id or folder; None takes the only one installed.
 
     Raises:
         MedDINOv3Error: no such model, altered weights, or no such device or precision.
+
     """
     chosen = choose_device(device)
     description, network = read_bundle(find_model(name), chosen)
@@ -146,6 +150,7 @@ def read_scan(
 
     Raises:
         MedDINOv3Error: a channel is unknown, missing or given twice, or a file is unreadable.
+
     """
     names = [channel.name for channel in description.channels]
     files = {name: Path(path) for name, path in (channels or {}).items()}
@@ -195,13 +200,11 @@ def segment(
     Raises:
         MedDINOv3Error: anything the user can mend, with its remedy.
         Cancelled: `stop` said so.
+
     """
     watch = Stopwatch()
     watch.enter("read")
-    if isinstance(image, Volume):
-        volume = image
-    else:
-        volume = read_scan(image, channels, model.description)
+    volume = image if isinstance(image, Volume) else read_scan(image, channels, model.description)
     area = read_region(region) if isinstance(region, str) else region
     watch.enter("check")
     notes = check_fitness(volume, model.description, area)

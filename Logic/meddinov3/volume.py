@@ -21,6 +21,7 @@ class Volume:
         grid: where the voxels lie.
         modality: DICOM modality (``CT``, ``MR``) or "" if the file does not say.
         source: DICOM slice files in the order of k, else empty.
+
     """
 
     channels: tuple[np.ndarray, ...]
@@ -66,6 +67,7 @@ def join_channels(volumes: list[Volume]) -> Volume:
 
     Raises:
         MedDINOv3Error: a later scan does not overlap the first at all.
+
     """
     first, *others = volumes
     channels, owners = list(first.channels), list(first._owners)

@@ -16,15 +16,10 @@ SHOWN_LABELS = 6
 
 @dataclass(frozen=True)
 class ModelList:
-    """The models on this computer, or why they cannot be listed.
+    """The models on this computer, or why they cannot be listed."""
 
-    Attributes:
-        models: the user's own first, then starters.
-        problem: a sentence for people, else "".
-    """
-
-    models: Sequence[InstalledModel] = ()
-    problem: str = ""
+    models: Sequence[InstalledModel] = ()  # the user's own first, then starters
+    problem: str = ""  # a sentence for people
 
 
 def readModels() -> ModelList:

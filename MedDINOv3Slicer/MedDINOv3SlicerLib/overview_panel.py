@@ -17,13 +17,8 @@ COMMAND_WITH_MODEL = "meddinov3 segment SCAN --model MODEL --output DIR"
 class OverviewPanel:
     """Says what the module does and lists the models.
 
-    Args:
-        readModels: gives the models each time the list is shown.
-
-    Attributes:
-        widget: to be put into a layout; it owns everything below it.
-        introduction, models, command: labels; their ``text`` is rich text.
-        refreshButton: reads the models again.
+    `readModels` is asked each time the list is shown. Put ``widget`` into a layout; it owns
+    everything below it. ``introduction``, ``models`` and ``command`` are labels of rich text.
     """
 
     def __init__(self, readModels: Callable[[], ModelList]) -> None:

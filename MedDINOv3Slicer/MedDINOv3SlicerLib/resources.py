@@ -10,7 +10,7 @@ MODULE_FOLDER = Path(__file__).resolve().parents[1]
 
 
 def resourcePath(filename: str) -> str:
-    """The absolute path of `filename` below ``Resources``, whether or not it exists.
+    """Give the absolute path of `filename` below ``Resources``, whether or not it exists.
 
     Installed, ``Resources`` lies beside the module; in a checkout, one folder further up.
     """
@@ -20,5 +20,5 @@ def resourcePath(filename: str) -> str:
 
 
 def moduleIcon() -> qt.QIcon:
-    """The module's icon; Slicer itself finds it only when installed."""
+    """Load the module's icon, which Slicer itself finds only when installed."""
     return qt.QIcon(resourcePath("Icons/MedDINOv3Slicer.png"))

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
-
 from meddinov3.bundle import backbone_shape, write_bundle
 from meddinov3.description import Channel, ModelDescription, NetworkDescription, Sampling
 from meddinov3.intensity import IntensityScheme
@@ -86,9 +85,13 @@ def main() -> None:
                     scan = folder / f"scan{slices}{ending}"
                     if not scan.exists():
                         write_scan(scan, slices)
-                    figures.append(peak(scan, model, folder / f"out-{slices}-{labels}-{ending[1:3]}"))
+                    figures.append(
+                        peak(scan, model, folder / f"out-{slices}-{labels}-{ending[1:3]}")
+                    )
                 ratio = (figures[1] - figures[0]) / extra
-                print(f"| {ending} | {labels} | {figures[0]:.0f} | {figures[1]:.0f} | {ratio:.2f} |")
+                print(
+                    f"| {ending} | {labels} | {figures[0]:.0f} | {figures[1]:.0f} | {ratio:.2f} |"
+                )
 
 
 if __name__ == "__main__":

@@ -11,15 +11,14 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
-
 from meddinov3.atomic import whole_file
 from meddinov3.inference.device import describe_device
 from meddinov3.preview import write_preview
 from meddinov3.reading import read_label_map, read_volume
 from meddinov3.segmentation import load_model, segment
 from meddinov3_training.metrics import dice
+from rich.console import Console
+from rich.table import Table
 
 SAMPLES = Path(__file__).resolve().parents[1] / "Data" / "msd_hippocampus_mr"
 MODEL = "hippocampus-mr-tiny"
@@ -54,9 +53,13 @@ def main() -> None:
     with whole_file(output / f"{arguments.case}_report.json") as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
-    table = Table("structure", "Dice", "ml", title=f"{arguments.case} on {describe_device(model.device)}")
+    table = Table(
+        "structure", "Dice", "ml", title=f"{arguments.case} on {describe_device(model.device)}"
+    )
     for name, score in scores.items():
-        table.add_row(name, "-" if score is None else f"{score:.3f}", f"{report['volume_ml'][name]:.2f}")
+        table.add_row(
+            name, "-" if score is None else f"{score:.3f}", f"{report['volume_ml'][name]:.2f}"
+        )
     Console(highlight=False).print(table)
     click.echo(
         f"model loaded in {loaded:.1f} s, segmented in {report['total_seconds']:.1f} s, "

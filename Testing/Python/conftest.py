@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from scipy.spatial.transform import Rotation
-
 from meddinov3.bundle import backbone_shape, write_bundle
 from meddinov3.description import (
     Channel,
@@ -23,6 +21,7 @@ from meddinov3.grid import Grid
 from meddinov3.intensity import IntensityScheme
 from meddinov3.labels import Label, default_colour
 from meddinov3.network.segmenter import Segmenter
+from scipy.spatial.transform import Rotation
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "Testing" / "Data"
@@ -112,7 +111,9 @@ def sitk_image(array: np.ndarray, grid: Grid) -> sitk.Image:
     return image
 
 
-def blob(shape: tuple[int, int, int], centre: tuple[float, float, float], radius: float) -> np.ndarray:
+def blob(
+    shape: tuple[int, int, int], centre: tuple[float, float, float], radius: float
+) -> np.ndarray:
     """A boolean ball (k, j, i) in voxels."""
     axes = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
     return sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True)) <= radius**2

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from meddinov3.description import Sampling
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class Augmentation:
         scaling, scaling_p: zoom, log-uniform between 1/scaling and scaling.
         shift: of the patch, in pixels either way.
         noise_p, blur_p, brightness_p, contrast_p, low_resolution_p, gamma_p: nnU-Net's.
+
     """
 
     rotation: float = 30.0
@@ -51,6 +51,7 @@ class PatchFrame:
         rotation: radians.
         zoom: above 1 the structure appears larger.
         mirror: sign along (rows, columns).
+
     """
 
     centre: tuple[float, float]
@@ -108,6 +109,7 @@ def sampling_grid(
         target: its spacing in mm.
         size: of the slice in pixels.
         spacing: of the slice in mm.
+
     """
     rows, columns = (
         (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * step * sign / frame.zoom
@@ -136,8 +138,9 @@ def cut_labels(labels: Tensor, grid: Tensor) -> Tensor:
 
     Returns:
         (rows, columns) integers; 0 beyond the slice's edge.
+
     """
-    present = labels.unique()
+    present = torch.unique(labels)
     if len(present) == 1 and int(present[0]) == 0:
         return torch.zeros(grid.shape[1:3], dtype=labels.dtype)
     share = (labels[None] == present[:, None, None]).float()[None]

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from meddinov3.bundle import read_bundle, sha256
 from meddinov3.checkpoints.pth import read_pth
 from meddinov3.checkpoints.upstream import (
@@ -22,6 +20,7 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import find_model
 from meddinov3.network.backbone import BackboneShape
 from meddinov3.network.segmenter import Segmenter
+from torch import Tensor
 
 SCRATCH = "scratch:"
 SCRATCH_RATE, MEDDINOV3_RATE = 3e-4, 3e-5
@@ -40,6 +39,7 @@ class Base:
         backbone_rate: peak learning rate of the backbone.
         layer_scale: initial LayerScale of a random network.
         warmup: share of the run.
+
     """
 
     network: NetworkDescription
@@ -55,6 +55,7 @@ class Base:
 
         Raises:
             MedDINOv3Error: the backbone's shapes do not fit.
+
         """
         if not self.weights:
             return []
@@ -89,6 +90,7 @@ def read_base(name: str, in_channels: int) -> Base:
 
     Raises:
         MedDINOv3Error: none of these, or it cannot be read.
+
     """
     if name.startswith(SCRATCH):
         described = NetworkDescription(name.removeprefix(SCRATCH), 2)

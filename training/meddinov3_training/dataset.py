@@ -42,6 +42,7 @@ class Dataset:
         ignore: value that is not annotated, or None.
         cases: for training.
         licence, reference: as stated by the dataset.
+
     """
 
     name: str
@@ -60,6 +61,7 @@ def read_dataset(folder: Path) -> Dataset:
 
     Raises:
         MedDINOv3Error: it is missing, damaged, or files it names are missing (all listed).
+
     """
     path = folder / "dataset.json"
     try:
@@ -130,7 +132,11 @@ def _cases(folder: Path, content: dict[str, Any], channels: int) -> list[Case]:
     listed = content.get("dataset")
     if isinstance(listed, dict):  # nnU-Net's explicit file lists
         return [
-            Case(name, tuple(_inside(folder, p) for p in entry["images"]), _inside(folder, entry["label"]))
+            Case(
+                name,
+                tuple(_inside(folder, p) for p in entry["images"]),
+                _inside(folder, entry["label"]),
+            )
             for name, entry in listed.items()
         ]
     if isinstance(content.get("training"), list) and content["training"]:
@@ -161,6 +167,7 @@ def read_case_label(case: Case, volume: Volume) -> Any:
 
     Raises:
         MedDINOv3Error: it lies on another grid.
+
     """
     labels, grid = read_label_map(case.label)
     if not grid.same_as(volume.grid, tolerance=0.1):

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from meddinov3 import __version__
 from meddinov3.bundle import backbone_shape, write_bundle
 from meddinov3.description import ModelDescription, Purpose
@@ -23,6 +21,8 @@ from meddinov3.inference.device import autocast, choose_device, choose_precision
 from meddinov3.inference.predictor import predict
 from meddinov3.network.segmenter import Segmenter
 from meddinov3.volume import Volume
+from torch import Tensor
+
 from meddinov3_training.augmentation import Augmentation
 from meddinov3_training.base import Base, read_base
 from meddinov3_training.dataset import Case, Dataset, read_case_label, read_dataset
@@ -58,6 +58,7 @@ class Settings:
         seed: of everything random.
         title, summary, licence, body_part: for the model's description.
         augmentation: ranges.
+
     """
 
     base: str
@@ -90,6 +91,7 @@ class Run:
     Args:
         folder: new or empty.
         listener: told every event as well.
+
     """
 
     def __init__(self, folder: Path, listener: Callable[[Event], None] | None) -> None:
@@ -139,6 +141,7 @@ def finetune(
 
     Raises:
         MedDINOv3Error: a defect of the dataset, the base or the settings.
+
     """
     if (settings.steps is None) == (settings.seconds is None):
         raise MedDINOv3Error("no-budget", "Give either steps or a time budget.")
@@ -161,7 +164,10 @@ def finetune(
     description = _describe(name, dataset, plan, base, volumes, settings)
     torch.manual_seed(settings.seed)
     network = Segmenter(
-        backbone_shape(description), description.network.outputs, settings.drop_path, base.layer_scale
+        backbone_shape(description),
+        description.network.outputs,
+        settings.drop_path,
+        base.layer_scale,
     )
     notes = [*plan.reasons, *base.load_into(network)]
     network.to(device)
@@ -219,7 +225,7 @@ def _train(
             logits = forward(images.to(device)).float()
         loss = _loss(logits, labels.to(device), dataset, description)
         optimiser.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
+        torch.autograd.backward(scaler.scale(loss))
         scaler.unscale_(optimiser)
         torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
         scaler.step(optimiser)
@@ -237,9 +243,13 @@ def _train(
             losses.clear()
 
 
-def _loss(logits: Tensor, values: Tensor, dataset: Dataset, description: ModelDescription) -> Tensor:
+def _loss(
+    logits: Tensor, values: Tensor, dataset: Dataset, description: ModelDescription
+) -> Tensor:
     """Loss of logits (B, K, H, W) against label-map values (B, H, W)."""
-    valid = values != dataset.ignore if dataset.ignore is not None else torch.ones_like(values).bool()
+    valid = (
+        values != dataset.ignore if dataset.ignore is not None else torch.ones_like(values).bool()
+    )
     if dataset.regions:
         members = [torch.tensor(m, device=values.device) for m in dataset.members]
         target = torch.stack([torch.isin(values, m) for m in members], dim=1)

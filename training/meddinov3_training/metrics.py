@@ -21,11 +21,10 @@ def dice_per_label(
     Args:
         prediction, reference: label maps of one shape. In a region-based dataset both hold
             the values of its label maps: a region is all of its members.
+
     """
     valid = reference != dataset.ignore if dataset.ignore is not None else np.True_
     return {
-        label.name: dice(
-            np.isin(prediction, members) & valid, np.isin(reference, members) & valid
-        )
+        label.name: dice(np.isin(prediction, members) & valid, np.isin(reference, members) & valid)
         for label, members in zip(dataset.labels, dataset.members, strict=True)
     }

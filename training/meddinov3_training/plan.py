@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
 from meddinov3.description import Channel, Sampling
 from meddinov3.grid import SliceOrientation, nearest_axes
 from meddinov3.intensity import IntensityScheme
 from meddinov3.volume import Volume
+
 from meddinov3_training.dataset import Dataset
 
 TOKENS_ACROSS = 3.5  # of the smallest structure
@@ -35,6 +35,7 @@ class Plan:
         extent: median extent in mm along (slices, rows, columns).
         trained_on: ``boxes`` or ``scans``.
         reasons: why, in words, for the log and the report.
+
     """
 
     sampling: Sampling
@@ -63,6 +64,7 @@ def make_plan(
         largest_patch: pixels along an edge that the device can train on.
         slice_offsets: context, see :class:`Sampling`.
         trained_on: ``boxes`` or ``scans``; guessed from the extents if None.
+
     """
     reasons = []
     orientation = _orientation(volumes)
@@ -157,9 +159,7 @@ def _scheme(
     return IntensityScheme(kind, std=255.0 if name.strip().lower() == "rgb_to_0_1" else 1.0)
 
 
-def _foreground(
-    number: int, volumes: Sequence[Volume], labels: Sequence[np.ndarray]
-) -> np.ndarray:
+def _foreground(number: int, volumes: Sequence[Volume], labels: Sequence[np.ndarray]) -> np.ndarray:
     random = np.random.default_rng(1234)
     samples = []
     for volume, label_map in zip(volumes, labels, strict=True):

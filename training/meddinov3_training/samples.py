@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from meddinov3.description import ModelDescription
 from meddinov3.inference.slices import SliceSource
 from meddinov3.region import index_box
 from meddinov3.volume import Volume
+from torch import Tensor
+
 from meddinov3_training.augmentation import (
     Augmentation,
     Random,
@@ -36,6 +36,7 @@ class PreparedCase:
         labels: (slices, rows, columns) label-map values.
         spacing: (rows, columns) in mm.
         slices_with: for each value the slices that show it.
+
     """
 
     source: SliceSource
@@ -67,6 +68,7 @@ class PatchSampler:
         description: the model in training.
         augmentation: ranges.
         seed: batches repeat for the same seed.
+
     """
 
     def __init__(
@@ -112,9 +114,7 @@ class PatchSampler:
         image = change_intensities(image, random, self._augmentation)
         return image, cut_labels(labels, grid)
 
-    def _centre(
-        self, case: PreparedCase, labels: Tensor, value: int | None
-    ) -> tuple[float, float]:
+    def _centre(self, case: PreparedCase, labels: Tensor, value: int | None) -> tuple[float, float]:
         """Middle of the patch in slice pixels: over the structure, or anywhere it fits."""
         random, sampling = self._random, self._sampling
         assert sampling.patch is not None and sampling.spacing is not None

@@ -31,6 +31,7 @@ def read_pth(path: Path) -> Any:
     Raises:
         MedDINOv3Error: the file is missing, damaged, or holds types beyond tensors, plain
             containers, numpy scalars and ``torch.device``.
+
     """
     if not path.is_file():
         raise MedDINOv3Error("file-missing", f"There is no file '{path.name}'.", "Check the path.")

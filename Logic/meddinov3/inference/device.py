@@ -13,10 +13,11 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device for a name: ``auto`` (CUDA, else MPS, else CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    """The device for a name: ``auto`` (CUDA, else MPS, else CPU), ``cpu``, ``cuda:1``, ``mps``.
 
     Raises:
         MedDINOv3Error: the device is asked for by name and not here; nothing falls back.
+
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -55,6 +56,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
     Raises:
         MedDINOv3Error: the device cannot compute in it at a useful speed.
+
     """
     if name == "auto":
         if device.type != "cuda":

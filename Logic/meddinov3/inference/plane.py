@@ -13,7 +13,9 @@ from torch import Tensor
 Size = tuple[int, int]
 
 
-def network_size(size: Size, spacing: tuple[float, float], target: tuple[float, float] | None) -> Size:
+def network_size(
+    size: Size, spacing: tuple[float, float], target: tuple[float, float] | None
+) -> Size:
     """Pixels (rows, columns) of a slice of `size` and `spacing` (mm) at the `target` spacing."""
     if target is None:
         return size

@@ -41,6 +41,7 @@ class Prediction:
         labels: those that were asked for.
         notes: what the user should know, e.g. that memory ran out.
         seconds: by phase.
+
     """
 
     label_map: np.ndarray
@@ -79,6 +80,7 @@ def predict(
     Raises:
         MedDINOv3Error: unknown label, region outside the scan, or not enough memory.
         Cancelled: `stop` said so.
+
     """
     sampling = description.sampling
     watch = Stopwatch()

@@ -30,6 +30,7 @@ class BackboneShape:
         norm_eps: LayerNorm epsilon; 1e-6 for upstream MedDINOv3, 1e-5 for timm's DINOv3.
         rope_precision: ``fp32`` or ``bf16`` (upstream as shipped).
         rope_grid: tokens (rows, columns) spanning [-1, 1], or None for DINOv3's own rule.
+
     """
 
     name: str = "vit_base_patch16_dinov3"
@@ -54,6 +55,7 @@ class Backbone(nn.Module):
         shape: architecture and numerical conventions.
         drop_path: stochastic depth, the same rate in every block (upstream uses 0.2).
         layer_scale: initial LayerScale; DINOv3's 1e-5 keeps a fresh network near identity.
+
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Backbone(nn.Module):
         Returns:
             (B, N, 4*width) tokens, N = H/16 * W/16 with rows slowest; the four levels after
             the shared final norm, shallow first; class and register tokens left out.
+
         """
         levels = self.vit.forward_intermediates(
             slices, indices=self.levels, norm=True, output_fmt="NLC", intermediates_only=True
@@ -119,5 +122,6 @@ def merge_input_channels(kernel: Tensor, channels: int) -> Tensor:
     Args:
         kernel: (D, 3, 16, 16).
         channels: C.
+
     """
     return kernel.sum(dim=1, keepdim=True).div(channels).repeat(1, channels, 1, 1)

@@ -8,6 +8,8 @@ products over any set of tokens, with one reordering at the end.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ class UpsamplingStage(nn.Module):
     Args:
         width_in: channels in.
         width_out: channels out.
+
     """
 
     def __init__(self, width_in: int, width_out: int) -> None:
@@ -47,6 +50,7 @@ class TokenDecoder(nn.Module):
     Args:
         width: channels of the concatenated tokens, divisible by 16.
         outputs: number of classes or regions K.
+
     """
 
     def __init__(self, width: int, outputs: int) -> None:
@@ -54,16 +58,12 @@ class TokenDecoder(nn.Module):
         if width % 2**STAGES:
             raise ValueError(f"decoder width must be divisible by {2**STAGES}, got {width}")
         widths = [width >> stage for stage in range(STAGES + 1)]
-        self.stages = nn.ModuleList(
-            UpsamplingStage(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.stages = nn.ModuleList(UpsamplingStage(a, b) for a, b in itertools.pairwise(widths))
         self.classify = nn.Linear(widths[-1], outputs)
         nn.init.kaiming_normal_(self.classify.weight, a=1e-2)
         nn.init.zeros_(self.classify.bias)
 
-    def forward(
-        self, tokens: Tensor, grid: tuple[int, int], chunk: int | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, grid: tuple[int, int], chunk: int | None = None) -> Tensor:
         """Decode all tokens of a batch.
 
         Args:
@@ -73,13 +73,14 @@ class TokenDecoder(nn.Module):
 
         Returns:
             (B, K, 16*rows, 16*columns) logits.
+
         """
         batch, (rows, columns) = tokens.shape[0], grid
         flat = tokens.flatten(0, 1)
         if chunk is None or chunk >= len(flat):
             patches = self.patches(flat)
         else:
-            patches = torch.cat([self.patches(part) for part in flat.split(chunk)])
+            patches = torch.cat([self.patches(part) for part in torch.split(flat, chunk)])
         patches = patches.reshape(batch, rows, columns, -1, PATCH, PATCH)
         return patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, PATCH * rows, PATCH * columns)
 
@@ -89,7 +90,7 @@ class TokenDecoder(nn.Module):
         for stage in self.stages:
             tokens = stage(tokens)
         # Nested 2 x 2 children, coarse first: bring all row bits before all column bits.
-        logits = self.classify(tokens).reshape(count, *(2,) * (2 * STAGES), -1)
+        logits: Tensor = self.classify(tokens).reshape(count, *(2,) * (2 * STAGES), -1)
         row_bits = [1 + 2 * stage for stage in range(STAGES)]
         column_bits = [2 + 2 * stage for stage in range(STAGES)]
         logits = logits.permute(0, 2 * STAGES + 1, *row_bits, *column_bits)

@@ -16,6 +16,7 @@ class Segmenter(nn.Module):
         shape: the backbone's architecture.
         outputs: classes (with background) or regions K.
         drop_path, layer_scale: see :class:`Backbone`; of use to training only.
+
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Segmenter(nn.Module):
 
         Args:
             chunk: tokens decoded at a time, see :class:`TokenDecoder`.
+
         """
         height, width = slices.shape[-2:]
         slices = F.pad(slices, (0, -width % PATCH, 0, -height % PATCH))
         grid = (slices.shape[-2] // PATCH, slices.shape[-1] // PATCH)
-        logits = self.decoder(self.backbone(slices), grid, chunk)
+        logits: Tensor = self.decoder(self.backbone(slices), grid, chunk)
         return logits[..., :height, :width]

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import SHARED, describe, make_bundle, random_grid, sitk_image
-
 from meddinov3.description import Purpose, Sampling
 from meddinov3_training.cli import main
 
@@ -69,7 +68,12 @@ def test_a_folder_gets_label_map_segmentation_picture_and_report(
     assert outcome.code == 0, outcome.err
     names = {path.name for path in (tmp_path / "out").iterdir()}
     stem = "hippocampus_091"
-    assert names == {f"{stem}.nii.gz", f"{stem}.seg.nrrd", f"{stem}_preview.png", f"{stem}_report.json"}
+    assert names == {
+        f"{stem}.nii.gz",
+        f"{stem}.seg.nrrd",
+        f"{stem}_preview.png",
+        f"{stem}_report.json",
+    }
     image = sitk.ReadImage(str(scan))
     label_map = sitk.ReadImage(str(tmp_path / "out" / f"{stem}.nii.gz"))
     segments = sitk.ReadImage(str(tmp_path / "out" / f"{stem}.seg.nrrd"))
@@ -122,9 +126,13 @@ def test_labels_and_region(meddinov3: Command, model: Path, scan: Path, tmp_path
     low = np.array(image.TransformIndexToPhysicalPoint((8, 10, 6)))
     high = np.array(image.TransformIndexToPhysicalPoint((25, 40, 20)))
     corners = np.stack([low, high]) * [-1, -1, 1]  # LPS to RAS
-    roi = ",".join(f"{v:.3f}" for pair in zip(corners.min(0), corners.max(0), strict=True) for v in pair)
+    roi = ",".join(
+        f"{v:.3f}" for pair in zip(corners.min(0), corners.max(0), strict=True) for v in pair
+    )
     target = tmp_path / "part.nrrd"
-    outcome = meddinov3("segment", scan, "-o", target, "-m", model, f"--roi={roi}", "--labels", "vessel")
+    outcome = meddinov3(
+        "segment", scan, "-o", target, "-m", model, f"--roi={roi}", "--labels", "vessel"
+    )
     assert outcome.code == 0, outcome.err
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(target)))
     assert set(np.unique(found)) == {0, 2}
@@ -142,15 +150,23 @@ def test_channels_by_name_are_resampled_to_the_first(
 ) -> None:
     bundle = make_bundle(tmp_path / "two", describe("a", channels=("T1", "T2")))
     image = sitk.ReadImage(str(scan))
-    coarse = sitk.Resample(image, [n // 2 for n in image.GetSize()], sitk.Transform(), sitk.sitkLinear,
-                           image.GetOrigin(), [2 * s for s in image.GetSpacing()],
-                           image.GetDirection())  # fmt: skip
+    coarse = sitk.Resample(
+        image,
+        [n // 2 for n in image.GetSize()],
+        sitk.Transform(),
+        sitk.sitkLinear,
+        image.GetOrigin(),
+        [2 * s for s in image.GetSpacing()],
+        image.GetDirection(),
+    )
     sitk.WriteImage(coarse, str(tmp_path / "t2.nrrd"))
     common = ("-o", tmp_path / "out.nrrd", "-m", bundle)
     outcome = meddinov3("segment", scan, *common, "-c", f"T2={tmp_path / 't2.nrrd'}")
     assert outcome.code == 0, outcome.err
     assert same_grid(sitk.ReadImage(str(tmp_path / "out.nrrd")), image)
-    only_names = meddinov3("segment", *common, "-c", f"T1={scan}", "-c", f"T2={tmp_path / 't2.nrrd'}")
+    only_names = meddinov3(
+        "segment", *common, "-c", f"T1={scan}", "-c", f"T2={tmp_path / 't2.nrrd'}"
+    )
     assert only_names.code == 0, only_names.err
     missing = meddinov3("segment", scan, *common)
     assert missing.code == 1
@@ -163,7 +179,8 @@ def test_dicom_in_dicom_seg_out(meddinov3: Command, tmp_path: Path, shared: Path
     import pydicom
 
     bundle = make_bundle(
-        tmp_path / "ct", describe("a", "b", channels=("CT",), sampling=Sampling(spacing=(4.0, 4.0), patch=(64, 64)))
+        tmp_path / "ct",
+        describe("a", "b", channels=("CT",), sampling=Sampling(spacing=(4.0, 4.0), patch=(64, 64))),
     )
     folder = shared / "totalsegmentator_examples" / "ct_dicom"
     outcome = meddinov3("segment", folder, "-o", tmp_path / "x.dcm", "-m", bundle)
@@ -178,9 +195,12 @@ def test_dicom_in_dicom_seg_out(meddinov3: Command, tmp_path: Path, shared: Path
     for number in seg.segment_numbers:
         value = 1 if seg.get_segment_description(number).SegmentLabel == "a" else 2
         uids = list(sources)
-        planes = seg.get_pixels_by_source_instance(uids, segment_numbers=[number],
-                                                   ignore_spatial_locations=True,
-                                                   assert_missing_frames_are_empty=True)  # fmt: skip
+        planes = seg.get_pixels_by_source_instance(
+            uids,
+            segment_numbers=[number],
+            ignore_spatial_locations=True,
+            assert_missing_frames_are_empty=True,
+        )
         for uid, plane in zip(uids, planes[..., 0], strict=True):
             position = pydicom.dcmread(sources[uid], stop_before_pixels=True).ImagePositionPatient
             k = expected.TransformPhysicalPointToIndex([float(p) for p in position])[2]
@@ -205,10 +225,14 @@ def test_a_scan_much_larger_than_the_training_boxes_is_refused(
     assert "--roi" in outcome.err
     assert not (tmp_path / "out").exists()
     image = sitk.ReadImage(str(scan))
-    centre = np.array(image.TransformContinuousIndexToPhysicalPoint([n / 2 for n in image.GetSize()]))
+    centre = np.array(
+        image.TransformContinuousIndexToPhysicalPoint([n / 2 for n in image.GetSize()])
+    )
     box = [v for c in centre * [-1, -1, 1] for v in (c - 9, c + 9)]
     roi = ",".join(f"{v:.2f}" for v in box)
-    assert meddinov3("segment", scan, "-o", tmp_path / "out", "-m", bundle, f"--roi={roi}").code == 0
+    assert (
+        meddinov3("segment", scan, "-o", tmp_path / "out", "-m", bundle, f"--roi={roi}").code == 0
+    )
 
 
 def test_a_scans_model_warns_instead(meddinov3: Command, scan: Path, tmp_path: Path) -> None:
@@ -293,7 +317,8 @@ def test_models_list_and_info(meddinov3: Command, own_home: Path) -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the larger data sets are not beside this checkout")
 def test_a_whole_abdomen_ct_keeps_its_grid(meddinov3: Command, tmp_path: Path) -> None:
     bundle = make_bundle(
-        tmp_path / "ct", describe("a", channels=("CT",), sampling=Sampling(spacing=(3.0, 3.0), patch=(96, 96)))
+        tmp_path / "ct",
+        describe("a", channels=("CT",), sampling=Sampling(spacing=(3.0, 3.0), patch=(96, 96))),
     )
     source = SHARED / "totalsegmentator_examples" / "ct_3mm" / "image.nii.gz"
     assert meddinov3("segment", source, "-o", tmp_path / "ct.nii.gz", "-m", bundle).code == 0

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import random_grid, sitk_image
-
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid, SliceOrientation, nearest_axes
 
@@ -139,7 +138,11 @@ class TestView:
     def test_equals_dicom_orient_on_oblique_grids(self, seed: int) -> None:
         grid = random_grid(seed, oblique=True)
         array = numbered(grid)
-        for code, axis, order in (("RAS", "S", (0, 1, 2)), ("LPI", "P", (1, 0, 2)), ("PLI", "L", (1, 0, 2))):
+        for code, axis, order in (
+            ("RAS", "S", (0, 1, 2)),
+            ("LPI", "P", (1, 0, 2)),
+            ("PLI", "L", (1, 0, 2)),
+        ):
             expected = sitk.GetArrayFromImage(oriented_by_itk(array, grid, code))
             view = SliceOrientation(code, axis).view(array, grid)
             np.testing.assert_array_equal(view, expected.transpose(order), err_msg=code)

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
-
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.intensity import IntensityScheme
+from scipy import ndimage
 
 SHAPE = (7, 20, 18)
 
@@ -68,7 +67,9 @@ class TestSchemes:
 
     def test_released_ct_figures(self) -> None:
         scheme = IntensityScheme.meddinov3_ct()
-        values = scheme.fit(np.zeros((1, 1, 1))).apply(np.array([-3000, 65.10842, 3000], np.float32))
+        values = scheme.fit(np.zeros((1, 1, 1))).apply(
+            np.array([-3000, 65.10842, 3000], np.float32)
+        )
         expected = [(-1000 - 65.10842) / 178.016632, 0, (1000 - 65.10842) / 178.016632]
         np.testing.assert_allclose(values, expected, atol=1e-5)
 

@@ -10,8 +10,6 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from meddinov3.checkpoints.pth import read_pth
 from meddinov3.checkpoints.upstream import backbone_weights, decoder_weights, shape_of, unwrap
 from meddinov3.errors import MedDINOv3Error
@@ -19,6 +17,7 @@ from meddinov3.network.backbone import Backbone, BackboneShape, level_indices
 from meddinov3.network.decoder import TokenDecoder
 from meddinov3.network.rope import AxialRope
 from meddinov3.network.segmenter import Segmenter
+from torch import Tensor
 
 RESULTS = "meddinov3_base_primus_multiscale_Trainer__nnUNetPlans__2d"
 NARROW = BackboneShape(

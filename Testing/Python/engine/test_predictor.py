@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import blob, describe, random_grid, random_network
-from torch import Tensor
-
 from meddinov3.description import Purpose, Sampling
 from meddinov3.errors import Cancelled, MedDINOv3Error
 from meddinov3.grid import Grid, SliceOrientation
@@ -21,6 +19,7 @@ from meddinov3.labels import Label
 from meddinov3.progress import Progress
 from meddinov3.region import BoxRegion, LabelRegion
 from meddinov3.volume import Volume
+from torch import Tensor
 
 CPU = torch.device("cpu")
 UNCHANGED = IntensityScheme("fixed")
@@ -136,7 +135,9 @@ def test_a_boxes_model_normalises_by_the_region_and_a_scans_model_by_the_scan() 
     region = BoxRegion.between(np.array([0.0, 0.0, 0.0]), np.array([11.0, 19.0, 18.0]))
     seen: dict[str, Tensor] = {}
     for trained_on in ("boxes", "scans"):
-        description = describe("a", "b", sampling=Sampling(), purpose=Purpose(trained_on=trained_on))
+        description = describe(
+            "a", "b", sampling=Sampling(), purpose=Purpose(trained_on=trained_on)
+        )
 
         def spy(slices: Tensor, chunk: int | None = None, key: str = trained_on) -> Tensor:
             seen[key] = slices.clone()

@@ -8,9 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
-from torch import Tensor
-
 from meddinov3.description import Sampling
 from meddinov3.inference.plane import network_size, to_network
 from meddinov3_training.augmentation import (
@@ -23,6 +20,8 @@ from meddinov3_training.augmentation import (
     draw_frame,
     sampling_grid,
 )
+from scipy import ndimage
+from torch import Tensor
 
 QUARTER = math.pi / 2
 STILL = Augmentation(
@@ -135,20 +134,18 @@ def test_shift_moves_the_patch_and_leaves_zeros(shift: tuple[int, int]) -> None:
 
 
 def test_turn_zoom_and_mirror_act_in_millimetres() -> None:
-    """A ramp of 3 per mm along rows and -2 along columns, which cubic interpolation keeps."""
     size, spacing, target = (60, 80), (1.2, 0.7), (0.9, 1.1)
-    y, x = torch.meshgrid(torch.arange(60.0), torch.arange(80.0), indexing="ij")
-    slices = (3 * 1.2 * y - 2 * 0.7 * x)[None, None]
     turn, zoom, centre = math.radians(25), 1.25, (31.0, 36.5)
     frame = PatchFrame(centre, turn, zoom, (1.0, -1.0))
-    patch = cut_image(slices, sampling_grid(frame, (16, 24), target, size, spacing))[0, 0]
+    grid = sampling_grid(frame, (16, 24), target, size, spacing)[0].double().numpy()
     matrix = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     matrix = matrix @ np.diag([1 / zoom, -1 / zoom])
-    expected = np.zeros((16, 24))
     for r, c in np.ndindex(16, 24):
-        down, right = matrix @ [(r - 7.5) * 0.9, (c - 11.5) * 1.1]
-        expected[r, c] = 3 * (centre[0] * 1.2 + down) - 2 * (centre[1] * 0.7 + right)
-    near(patch, expected)
+        down, right = matrix @ [(r - 7.5) * 0.9, (c - 11.5) * 1.1]  # mm from the patch's middle
+        row, column = centre[0] + down / 1.2, centre[1] + right / 0.7
+        # grid_sample: x before y, -1 and 1 at the outer edges of the first and last pixel.
+        expected = [(column + 0.5) / 80 * 2 - 1, (row + 0.5) / 60 * 2 - 1]
+        np.testing.assert_allclose(grid[r, c], expected, atol=1e-5)
 
 
 # Labels.
@@ -265,7 +262,9 @@ def test_contrast_keeps_the_mean_and_the_range() -> None:
 def test_noise_has_a_variance_of_at_most_a_tenth() -> None:
     variances = []
     for seed in range(40):
-        changed = change_intensities(torch.zeros(1, 64, 64), Random(seed), replace(STILL, noise_p=1))
+        changed = change_intensities(
+            torch.zeros(1, 64, 64), Random(seed), replace(STILL, noise_p=1)
+        )
         variances.append(changed.var().item())
         assert abs(changed.mean().item()) < 5 * math.sqrt(0.1) / 64
     assert max(variances) <= 0.1 * 1.1  # a variance of 4096 samples is known to 2 per cent

@@ -7,9 +7,8 @@ from math import exp, log
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
 from meddinov3_training.losses import dice_loss, exclusive_loss, region_loss
+from torch import Tensor
 
 SMOOTH = 1e-5
 
@@ -65,9 +64,7 @@ def test_dice_of_a_structure_that_is_absent_and_not_predicted_is_one() -> None:
 
 def test_exclusive_loss_by_hand() -> None:
     # Logits are logarithms of probabilities that sum to one; the third pixel is not annotated.
-    logits = row(
-        (log(0.5), log(0.25), log(0.25)), (log(0.2), log(0.7), log(0.1)), (9.0, -3.0, 5.0)
-    )
+    logits = row((log(0.5), log(0.25), log(0.25)), (log(0.2), log(0.7), log(0.1)), (9.0, -3.0, 5.0))
     target = torch.tensor([[[1, 0, -1]]])
     first = (2 * 0.25 + SMOOTH) / (0.25 + 0.7 + 1 + SMOOTH)
     second = (0 + SMOOTH) / (0.25 + 0.1 + 0 + SMOOTH)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from meddinov3.labels import Label
 from meddinov3_training.dataset import Case, Dataset
 from meddinov3_training.metrics import dice, dice_per_label

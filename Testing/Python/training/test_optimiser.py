@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import TINY
-from torch import nn
-
 from meddinov3.network.backbone import BackboneShape
 from meddinov3.network.segmenter import Segmenter
 from meddinov3_training.losses import exclusive_loss
 from meddinov3_training.optimiser import build_optimiser, rate_factor
+from torch import nn
 
 
 def narrow_segmenter(drop_path: float = 0.0) -> Segmenter:
@@ -19,7 +18,9 @@ def narrow_segmenter(drop_path: float = 0.0) -> Segmenter:
     return Segmenter(shape, 3, drop_path, layer_scale=1.0)
 
 
-def settings_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, tuple[float, float]]:
+def settings_of(
+    network: nn.Module, optimiser: torch.optim.Optimizer
+) -> dict[str, tuple[float, float]]:
     """(rate, decay) by parameter name; fails if one occurs twice."""
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     found: dict[str, tuple[float, float]] = {}
@@ -62,7 +63,15 @@ def test_only_matrices_and_kernels_are_decayed() -> None:
         "decoder.classify.weight",
     }
     left = set(found) - decayed
-    kinds = ("cls_token", "reg_token", "gamma_1", "gamma_2", "norm1.weight", "q_bias", "norm.weight")
+    kinds = (
+        "cls_token",
+        "reg_token",
+        "gamma_1",
+        "gamma_2",
+        "norm1.weight",
+        "q_bias",
+        "norm.weight",
+    )
     for kind in kinds:
         assert any(name.endswith(kind) for name in left), f"this network has no {kind} to look at"
 

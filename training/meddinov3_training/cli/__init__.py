@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 import click
-from rich.console import Console
-
 from meddinov3 import __version__
 from meddinov3.errors import Cancelled, MedDINOv3Error
+from rich.console import Console
+
 from meddinov3_training.cli.finetune import finetune
 from meddinov3_training.cli.models import models
 from meddinov3_training.cli.segment import segment

@@ -8,24 +8,27 @@ from typing import Any
 
 import click
 
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
-class Duration(click.ParamType):
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
     """A time such as ``90s``, ``10m`` or ``1.5h``; in seconds."""
 
     name = "time"
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         """Parse text; numbers pass."""
         if isinstance(value, (int, float)):
             return float(value)
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", value.strip().lower())
         if match is None:
             self.fail(f"'{value}' is no time; write 90s, 10m or 1.5h.", param, ctx)
-        return float(match[1]) * self.units[match[2]]
+        return float(match[1]) * UNITS[match[2]]
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType):  # type: ignore[type-arg]
     """Numbers separated by commas."""
 
     name = "numbers"
@@ -44,11 +47,19 @@ class Numbers(click.ParamType):
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--base", required=True,
-              help="A model (id or folder), MedDINOv3's model.pth, or scratch:TIMM_NAME, e.g. "
-                   "scratch:vit_tiny_patch16_dinov3_qkvb.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path),
-              help="The run's folder, new; the model lies in it at the end.")
+@click.option(
+    "--base",
+    required=True,
+    help="A model (id or folder), MedDINOv3's model.pth, or scratch:TIMM_NAME, e.g. "
+    "scratch:vit_tiny_patch16_dinov3_qkvb.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The run's folder, new; the model lies in it at the end.",
+)
 @click.option("--budget", type=Duration(), help="Wall time in which the schedule ends, e.g. 30m.")
 @click.option("--steps", type=click.IntRange(min=1), help="Or a number of optimiser steps.")
 @click.option("--name", help="Id of the model.")
@@ -57,19 +68,39 @@ class Numbers(click.ParamType):
 @click.option("--body-part", default="", help="What the scans show.")
 @click.option("--licence", default="", help="Of the weights; the dataset's by default.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--hold-out", "validation", type=click.IntRange(min=0),
-              help="Cases scored at the end instead of trained on; a fifth by default.")
-@click.option("--spacing", type=Numbers(), metavar="ROWS,COLUMNS",
-              help="In-plane spacing in mm; by default the smallest structure gets enough tokens.")
-@click.option("--context", type=Numbers(), default=(0.0,), metavar="MM,...",
-              help="Neighbouring slices as further channels, e.g. -2,-1,0,1,2.")
-@click.option("--largest-patch", type=click.IntRange(min=16), default=512, show_default=True,
-              help="Longest edge of a training patch in pixels.")
-@click.option("--trained-on", type=click.Choice(["boxes", "scans"]),
-              help="Boxes around a structure, or whole scans; guessed by default.")
+@click.option(
+    "--hold-out",
+    "validation",
+    type=click.IntRange(min=0),
+    help="Cases scored at the end instead of trained on; a fifth by default.",
+)
+@click.option(
+    "--spacing",
+    type=Numbers(),
+    metavar="ROWS,COLUMNS",
+    help="In-plane spacing in mm; by default the smallest structure gets enough tokens.",
+)
+@click.option(
+    "--context",
+    type=Numbers(),
+    default=(0.0,),
+    metavar="MM,...",
+    help="Neighbouring slices as further channels, e.g. -2,-1,0,1,2.",
+)
+@click.option(
+    "--largest-patch",
+    type=click.IntRange(min=16),
+    default=512,
+    show_default=True,
+    help="Longest edge of a training patch in pixels.",
+)
+@click.option(
+    "--trained-on",
+    type=click.Choice(["boxes", "scans"]),
+    help="Boxes around a structure, or whole scans; guessed by default.",
+)
 @click.option("--decoder-rate", type=float, default=3e-4, show_default=True)
-@click.option("--backbone-rate", type=float,
-              help="By default 3e-5, or 3e-4 from scratch.")
+@click.option("--backbone-rate", type=float, help="By default 3e-5, or 3e-4 from scratch.")
 @click.option("--compile", "compiled", is_flag=True, help="Let torch.compile fuse the network.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
-from rich.table import Table
-
 from meddinov3.description import ModelDescription
 from meddinov3.model_store import find_model, installed_models, read_description, user_folder
+from rich.console import Console
+from rich.table import Table
 
 
 @click.group()
@@ -23,7 +22,9 @@ def list_models(as_json: bool) -> None:
     """Models on this machine: starters that ship with MedDINOv3, and your own."""
     found = installed_models()
     if as_json:
-        click.echo(json.dumps([{"id": m.id, "starter": m.starter, "problem": m.problem} for m in found]))
+        click.echo(
+            json.dumps([{"id": m.id, "starter": m.starter, "problem": m.problem} for m in found])
+        )
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "what it finds", "modality", "licence", ""):
@@ -74,7 +75,10 @@ def _facts(description: ModelDescription) -> list[tuple[str, str]]:
         ("finds", ", ".join(f"{label.name} ({label.value})" for label in description.labels)),
         ("channels", ", ".join(f"{c.name} ({c.intensity.kind})" for c in description.channels)),
         ("made for", " ".join(filter(None, (purpose.modality, purpose.body_part)))),
-        ("trained on", made_on + (f" of about {extent} mm (slices x rows x columns)" if extent else "")),
+        (
+            "trained on",
+            made_on + (f" of about {extent} mm (slices x rows x columns)" if extent else ""),
+        ),
         ("slices", slices),
         ("network", f"{description.network.backbone} from {description.network.backbone_source}"),
         ("Dice", ", ".join(f"{name} {value}" for name, value in scores.items())),

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
 from meddinov3.atomic import whole_file
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.reading import stem
 from meddinov3.writing import LABEL_MAP_ENDINGS, SEGMENTATION_ENDING
+
 from meddinov3_training.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -22,26 +22,46 @@ FILE_ENDINGS = (*LABEL_MAP_ENDINGS, SEGMENTATION_ENDING, ".dcm")
 
 @click.command()
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path),
-              help="A folder (gets NAME.nii.gz and NAME.seg.nrrd), or one file: .nii.gz, .nrrd, "
-                   ".mha, .seg.nrrd, or .dcm (DICOM SEG, for DICOM input).")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A folder (gets NAME.nii.gz and NAME.seg.nrrd), or one file: .nii.gz, .nrrd, "
+    ".mha, .seg.nrrd, or .dcm (DICOM SEG, for DICOM input).",
+)
 @click.option("-m", "--model", help="Id or folder; may be left out if only one is installed.")
-@click.option("-c", "--channel", multiple=True, metavar="NAME=FILE",
-              help="A further channel, resampled to the first. Repeat for each.")
+@click.option(
+    "-c",
+    "--channel",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A further channel, resampled to the first. Repeat for each.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
-@click.option("--roi", metavar="REGION",
-              help="Only here: R0,R1,A0,A1,S0,S1 in mm (RAS, as Slicer shows), a markups ROI "
-                   "(.mrk.json), or a label map.")
+@click.option(
+    "--roi",
+    metavar="REGION",
+    help="Only here: R0,R1,A0,A1,S0,S1 in mm (RAS, as Slicer shows), a markups ROI "
+    "(.mrk.json), or a label map.",
+)
 @click.option("--labels", metavar="A,B", help="Only these labels (names or values).")
 @click.option("--mirror", is_flag=True, help="Average over mirrored copies where the model allows.")
 @click.option("--largest", is_flag=True, help="Keep each label's largest connected part.")
 @click.option("--fill-holes", is_flag=True, help="Fill holes in each label.")
-@click.option("--minimum-volume", type=click.FloatRange(min=0), default=0.0, metavar="ML",
-              help="Remove connected parts smaller than this.")
+@click.option(
+    "--minimum-volume",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="ML",
+    help="Remove connected parts smaller than this.",
+)
 @click.option("--batch", type=click.IntRange(min=1), help="Slices at a time.")
 @click.option("--preview", is_flag=True, help="Also write NAME_preview.png.")
-@click.option("--report", is_flag=True, help="Also write NAME_report.json: versions, times, memory.")
+@click.option(
+    "--report", is_flag=True, help="Also write NAME_report.json: versions, times, memory."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def segment(
     inputs: tuple[Path, ...],
@@ -91,7 +111,7 @@ def segment(
                 report=show,
             )
         folder = output.parent if as_file else output
-        targets = [output] if as_file else [folder / f"{name}.nii.gz", folder / f"{name}.seg.nrrd"]
+        targets = [output] if as_file else _in_folder(folder, name)
         for target in targets:
             result.save(target)
         if preview:
@@ -133,22 +153,28 @@ def _check(
     if not scans:
         raise click.UsageError("Give at least one scan.")
     if len(scans) > 1 and (as_file or channels):
-        raise click.UsageError("With several scans --output is a folder and --channel is not possible.")
+        raise click.UsageError(
+            "With several scans --output is a folder and --channel is not possible."
+        )
     folder = output.parent if as_file else output
     if folder.exists() and not folder.is_dir():
         raise MedDINOv3Error(
             "cannot-write", f"'{folder.name}' is a file, not a folder.", "Choose another --output."
         )
-    targets = {output.resolve()} if as_file else {
-        (folder / f"{name}{ending}").resolve() for name in names for ending in (".nii.gz", ".seg.nrrd")
-    }  # fmt: skip
-    read = {Path(p).resolve() for p in (*(s for s in scans if s), *channels.values())}
-    if targets & read:
+    written = [output] if as_file else [t for name in names for t in _in_folder(folder, name)]
+    read = [*(scan for scan in scans if scan is not None), *map(Path, channels.values())]
+    targets = {path.resolve() for path in written} & {path.resolve() for path in read}
+    if targets:
         raise MedDINOv3Error(
             "output-is-input",
-            f"The result would overwrite the scan '{next(iter(targets & read)).name}'.",
+            f"The result would overwrite the scan '{targets.pop().name}'.",
             "Choose another --output.",
         )
+
+
+def _in_folder(folder: Path, name: str) -> list[Path]:
+    """The files a scan's result gets in a folder."""
+    return [folder / f"{name}.nii.gz", folder / f"{name}.seg.nrrd"]
 
 
 def _preview(
@@ -174,12 +200,12 @@ def _report(path: Path, result: Segmentation) -> Path:
 
 def _tell(name: str, result: Segmentation, targets: list[Path]) -> None:
     facts = result.report()
-    click.echo(f"{name}: {facts['total_seconds']:.1f} s, peak memory {facts['peak_memory_mib']:.0f} MiB")
+    click.echo(
+        f"{name}: {facts['total_seconds']:.1f} s, peak memory {facts['peak_memory_mib']:.0f} MiB"
+    )
     for label, volume in facts["volume_ml"].items():
         click.echo(f"  {label:<24}{volume:10.2f} ml")
     for note in result.notes:
         click.secho(f"  Note: {note}", fg="yellow")
     for target in targets:
         click.echo(f"  wrote {target}")
-
-
