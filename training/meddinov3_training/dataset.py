@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.labels import Label, default_colour
+from meddinov3.labels import Label
 from meddinov3.reading import read_label_map, read_volume
+from meddinov3.terminology import named_label
 from meddinov3.volume import Volume, join_channels
 
 
@@ -122,7 +123,7 @@ def _labels(
     if regions and (order is None or len(order) != len(structures)):
         raise KeyError("regions_class_order")
     labels = tuple(
-        Label(name, int(order[n]) if order else members[0], default_colour(n))
+        named_label(name, int(order[n]) if order else members[0], n)
         for n, (name, members) in enumerate(structures.items())
     )
     return labels, tuple(structures.values()), regions, None if ignore is None else int(ignore)

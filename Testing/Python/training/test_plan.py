@@ -49,7 +49,7 @@ def discs(*sides: int, slices: int = 4, size: tuple[int, int] = (96, 96)) -> np.
 
 def plan_for(
     labels: list[np.ndarray],
-    spacing: tuple[float, float, float] = (1.0, 1.0, 3.0),
+    voxel: tuple[float, float, float] = (1.0, 1.0, 3.0),
     **choices: object,
 ) -> Plan:
     names = [f"label {v}" for v in range(1, int(max(m.max() for m in labels)) + 1)]
