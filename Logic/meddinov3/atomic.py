@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from meddinov3.errors import MedDINOv3Error
@@ -21,7 +21,6 @@ def whole_file(target: Path) -> Iterator[Path]:
 
     Raises:
         MedDINOv3Error: the folder cannot be written to or the disk is full.
-
     """
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.partial.{target.name}")
     try:
@@ -32,7 +31,8 @@ def whole_file(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise _cannot_write(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
@@ -41,7 +41,6 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         MedDINOv3Error: the target exists, the place cannot be written to, or the disk is full.
-
     """
     if target.exists():
         raise MedDINOv3Error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -48,7 +49,6 @@ def write_bundle(
 
     Raises:
         MedDINOv3Error: the folder exists or cannot be written, or a weight is not finite.
-
     """
     weights = {}
     for key, value in network.state_dict().items():
@@ -74,7 +74,6 @@ def read_bundle(
 
     Raises:
         MedDINOv3Error: a file is missing or was altered, or tensors do not fit.
-
     """
     description = read_description(folder)
     path = folder / WEIGHTS_FILE
@@ -98,10 +97,24 @@ def read_bundle(
             f"The weights of '{description.id}' cannot be read: {error}.",
             "Get the model again from where it came.",
         ) from error
-    network = Segmenter(backbone_shape(description), description.network.outputs)
+    network = _build(description)
     _load_strictly(network, weights, description.id)
     _check_finite(weights, description.id)
     return description, network.float().eval().requires_grad_(False).to(device)
+
+
+def _build(description: ModelDescription) -> Segmenter:
+    """The network, still with random weights; whatever timm objects to is the file's fault."""
+    try:
+        return Segmenter(backbone_shape(description), description.network.outputs)
+    except MedDINOv3Error:
+        raise
+    except Exception as error:
+        raise MedDINOv3Error(
+            "bad-description",
+            f"The network that '{description.id}' describes cannot be built: {error}.",
+            "Get the model again from where it came.",
+        ) from error
 
 
 def _load_strictly(network: Segmenter, weights: dict[str, Tensor], name: str) -> None:
@@ -126,6 +139,16 @@ def _check_finite(weights: dict[str, Tensor], name: str) -> None:
             f"Weights of '{name}' are not finite ({bad[0]}).",
             "Get the model again, or train it again with a smaller learning rate.",
         )
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Hexadecimal SHA-256 of named tensors, whatever file they came in."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -32,7 +32,6 @@ class NetworkDescription:
         outputs: channels of the logits.
         backbone_source: where the backbone's weights came from, in words.
         backbone_hash: SHA-256 of the backbone tensors that training started from, or "".
-
     """
 
     backbone: str
@@ -65,7 +64,6 @@ class Sampling:
             are taken; (0,) is plain 2D, (-2, 0, 2) adds context. The nearest slice is used,
             the first or last beyond the scan's ends. Channels of one offset lie together.
         mirror_axes: in-plane axes (0 rows, 1 columns) that may be mirrored at test time.
-
     """
 
     orientation: SliceOrientation = field(default_factory=SliceOrientation)
@@ -90,7 +88,6 @@ class Purpose:
         trained_on: ``boxes`` (crops around the structure: a larger scan needs a region) or
             ``scans``.
         extent: median extent in mm of the training images along (slices, rows, columns).
-
     """
 
     modality: str = ""
@@ -124,7 +121,6 @@ class ModelDescription:
         training: record of how it was made (free form; no paths, no patient data).
         scores: figures on held-out cases (free form).
         weights_sha256: of ``model.safetensors``.
-
     """
 
     id: str
@@ -179,7 +175,6 @@ class ModelDescription:
 
         Raises:
             MedDINOv3Error: not JSON, a later format, or fields missing or unknown.
-
         """
         try:
             content = json.loads(text)
@@ -241,6 +236,10 @@ def _rebuild(kind: Any, value: Any) -> Any:
         if len(value) != len(arguments):
             raise TypeError(f"expected {len(arguments)} values, got {value!r}")
         return tuple(_rebuild(a, item) for a, item in zip(arguments, value, strict=True))
+    if origin is dict and arguments[1] is not Any:
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object, got {value!r}")
+        return {key: _rebuild(arguments[1], item) for key, item in value.items()}
     if origin is dict or kind in (Any, dict):
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -37,7 +37,6 @@ def write_dicom_seg(
 
     Raises:
         MedDINOv3Error: the scan was no DICOM series, or the segmentation is empty.
-
     """
     import highdicom
     import pydicom
@@ -101,6 +100,11 @@ def write_dicom_seg(
         series_description=f"MedDINOv3 {model}"[:64],
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
+    segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: names in any script
+    for item, label in zip(segmentation.SegmentSequence, shown, strict=True):
+        if label.modifier is not None:
+            kind = item.SegmentedPropertyTypeCodeSequence[0]
+            kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(label.modifier)]
     with whole_file(path) as temporary:
         segmentation.save_as(temporary)
     return notes

@@ -10,7 +10,6 @@ class MedDINOv3Error(Exception):
         code: short machine-readable name, stable across versions (``"file-missing"``).
         message: one sentence: what happened and why.
         remedy: one sentence: what to do about it.
-
     """
 
     def __init__(self, code: str, message: str, remedy: str = "") -> None:

@@ -22,7 +22,6 @@ def check_fitness(
     Raises:
         MedDINOv3Error: wrong number of channels, or a scan much larger than the boxes that
             the model was trained on.
-
     """
     expected = [channel.name for channel in description.channels]
     if len(volume.channels) != len(expected):

@@ -30,7 +30,6 @@ class Grid:
         spacing: millimetres along (i, j, k).
         origin: LPS position of the centre of voxel (0, 0, 0), mm.
         direction: 3 x 3; column n is the unit direction of index axis n in LPS.
-
     """
 
     size: tuple[int, int, int]
@@ -91,7 +90,6 @@ class SliceOrientation:
         code: target direction of (i, j, k), e.g. ``LPS``.
         slice_axis: the letter of `code` along which slices are stacked; of the other two,
             the first runs along columns, the second along rows.
-
     """
 
     code: str = "LPS"
@@ -99,7 +97,7 @@ class SliceOrientation:
 
     def __post_init__(self) -> None:
         axes = sorted(DIRECTIONS.get(letter, (-1, 0))[0] for letter in self.code)
-        if axes != [0, 1, 2] or self.slice_axis not in self.code:
+        if axes != [0, 1, 2] or self.slice_axis not in tuple(self.code):
             raise MedDINOv3Error(
                 "bad-orientation",
                 f"'{self.code}' sliced along '{self.slice_axis}' is no orientation.",

@@ -38,8 +38,8 @@ class IntensityScheme:
         std: divided by (``ct``, ``fixed``).
         mask: voxels that count for ``zscore``: ``none`` all of them, ``nonzero_box`` the box
             around non-zero voxels (nnU-Net's crop), ``nonzero`` the non-zero region with its
-            holes filled; outside it voxels then stay zero (use_mask_for_norm).
-
+            holes filled; outside it voxels then stay zero (use_mask_for_norm; takes one more
+            byte a voxel).
     """
 
     kind: str = "zscore"
@@ -66,16 +66,17 @@ class IntensityScheme:
 
         Args:
             slices: (slices, rows, columns), any type; read slice by slice, not copied.
-
         """
         if self.kind in ("ct", "fixed"):
             return IntensityTransform(self.clip, self.mean, self.std)
-        region = _nonzero_region(slices) if self.mask != "none" else None
         if self.kind == "range":
             low, high = float(slices.min()), float(slices.max())
+            if self.clip is not None:
+                low, high = (min(max(end, self.clip[0]), self.clip[1]) for end in (low, high))
             return IntensityTransform(self.clip, low, max(high - low, 1e-8))
-        if region is not None and self.mask == "nonzero_box":
-            slices, region = slices[_bounding_box(region)], None
+        region = _nonzero_region(slices) if self.mask == "nonzero" else None
+        if self.mask == "nonzero_box":
+            slices = slices[nonzero_box(slices)]
         mean, std = _moments(slices, region, self.clip)
         return IntensityTransform(self.clip, mean, max(std, 1e-8), region)
 
@@ -89,7 +90,6 @@ class IntensityTransform:
         mean: subtracted.
         std: divided by.
         region: boolean (slices, rows, columns) outside which voxels become 0, or None.
-
     """
 
     clip: tuple[float, float] | None
@@ -134,8 +134,17 @@ def _nonzero_region(slices: np.ndarray) -> np.ndarray:
     return np.asarray(ndimage.binary_fill_holes(slices != 0))
 
 
-def _bounding_box(region: np.ndarray) -> tuple[slice, ...]:
-    if not region.any():
-        return tuple(slice(None) for _ in region.shape)
-    found: tuple[slice, ...] = ndimage.find_objects(region.astype(np.uint8))[0]
-    return found
+def nonzero_box(slices: np.ndarray) -> tuple[slice, slice, slice]:
+    """The box (slices, rows, columns) around non-zero voxels; everything if there are none."""
+    rows, columns = np.zeros(slices.shape[1], bool), np.zeros(slices.shape[2], bool)
+    shown = np.zeros(len(slices), bool)
+    for number, plane in enumerate(slices):
+        filled = plane != 0
+        shown[number] = filled.any()
+        rows |= filled.any(axis=1)
+        columns |= filled.any(axis=0)
+    if not shown.any():
+        return (slice(None), slice(None), slice(None))
+    ends = [np.flatnonzero(axis)[[0, -1]] for axis in (shown, rows, columns)]
+    first, second, third = (slice(int(low), int(high) + 1) for low, high in ends)
+    return (first, second, third)

@@ -32,7 +32,6 @@ class Label:
         value: voxel value in the label map, above 0.
         colour: RGB, 0 to 255.
         category, type, modifier: SNOMED CT coding; the modifier is a side.
-
     """
 
     name: str
@@ -51,11 +50,14 @@ class Label:
                          *parts, "Anatomic codes - DICOM master list", "^^", "^^"))  # fmt: skip
 
 
+SHADES = ((0.65, 0.95), (0.85, 0.75), (0.4, 0.85), (0.6, 0.7))
+
+
 def default_colour(number: int) -> Colour:
     """A colour for the n-th label (0-based); neighbours differ in hue by the golden angle."""
     hue = (0.08 + number * 0.618034) % 1.0
-    brightness = (0.95, 0.8, 0.65)[number // 8 % 3]
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.65, brightness)
+    saturation, brightness = SHADES[number % len(SHADES)]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, brightness)
     return (round(255 * red), round(255 * green), round(255 * blue))
 
 
@@ -64,18 +66,18 @@ def choose(labels: tuple[Label, ...], wanted: list[str] | None) -> tuple[Label, 
 
     Raises:
         MedDINOv3Error: a name is not among the model's labels.
-
     """
     if wanted is None:
         return labels
-    known = {label.name.lower(): label for label in labels}
-    known |= {str(label.value): label for label in labels}
-    unknown = [name for name in wanted if name.strip().lower() not in known]
+    known = {str(label.value): label for label in labels}
+    known |= {label.name.lower(): label for label in reversed(labels)}
+    known |= {label.name: label for label in labels}  # as written goes before all else
+    found = {name: known.get(name.strip()) or known.get(name.strip().lower()) for name in wanted}
+    unknown = [name for name, label in found.items() if label is None]
     if unknown or not wanted:
         raise MedDINOv3Error(
             "unknown-label",
             f"The model has no label {', '.join(map(repr, unknown)) or 'without a name'}.",
             f"It has: {', '.join(label.name for label in labels)}.",
         )
-    chosen = {known[name.strip().lower()].value for name in wanted}
-    return tuple(label for label in labels if label.value in chosen)
+    return tuple(label for label in labels if label in found.values())

@@ -36,7 +36,6 @@ class InstalledModel:
         description: what it is, or None if it cannot be read.
         problem: why it cannot be read, else "".
         starter: whether it ships with the package.
-
     """
 
     folder: Path
@@ -55,7 +54,6 @@ def read_description(folder: Path) -> ModelDescription:
 
     Raises:
         MedDINOv3Error: there is none, or it cannot be understood.
-
     """
     path = folder / DESCRIPTION_FILE
     try:
@@ -90,13 +88,16 @@ def find_model(name: str | None) -> Path:
 
     Raises:
         MedDINOv3Error: no such model, or None although there are several.
-
     """
     models = installed_models()
     listed = ", ".join(model.id for model in models) or "none"
     if name is None:
         if len(models) == 1:
             return models[0].folder
+        if not models:
+            raise MedDINOv3Error(
+                "no-model", "No model is installed.", "Give a model's folder with --model."
+            )
         raise MedDINOv3Error(
             "which-model",
             f"{len(models)} models are installed ({listed}).",

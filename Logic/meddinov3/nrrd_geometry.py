@@ -29,7 +29,6 @@ def exact_vector(direction: FloatArray, spacing: float) -> FloatArray:
 
     Returns:
         The vector (3,) in mm; the plain product where no exact one exists.
-
     """
     product = direction * spacing
     candidates = []

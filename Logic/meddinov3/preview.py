@@ -43,17 +43,12 @@ def write_preview(
 
     Raises:
         MedDINOv3Error: the file cannot be written.
-
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    figure, axes = pyplot.subplots(
-        len(VIEWS), COLUMNS, figsize=(3 * COLUMNS, 3 * len(VIEWS) + 0.8), facecolor="black"
-    )
+    figure = Figure(figsize=(3 * COLUMNS, 3 * len(VIEWS) + 0.8), facecolor="black")
+    axes = figure.subplots(len(VIEWS), COLUMNS)
     window = _window(volume)
     for row, (name, orientation) in enumerate(VIEWS.items()):
         labels = orientation.view(result.label_map, volume.grid)
@@ -87,7 +82,6 @@ def write_preview(
     figure.tight_layout(rect=(0, 0.05, 1, 0.98))
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=110, facecolor="black", format="png")
-    pyplot.close(figure)
 
 
 def _slices_to_show(labels: np.ndarray) -> list[int]:

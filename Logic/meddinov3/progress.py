@@ -17,7 +17,6 @@ class Progress:
         phase: what is being done, in words.
         done, total: steps; total 0 if unknown.
         seconds_left: estimate for this phase, None until there is one.
-
     """
 
     phase: str
@@ -35,7 +34,6 @@ class Stopwatch:
 
     Attributes:
         seconds: by phase, in the order they first began.
-
     """
 
     def __init__(self) -> None:
@@ -59,7 +57,6 @@ class Steps:
         total: steps.
         report: called after every step.
         stop: asked before every step.
-
     """
 
     def __init__(

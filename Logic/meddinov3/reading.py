@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from meddinov3 import nifti
+from meddinov3.dicom_series import read_series
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
 from meddinov3.volume import Volume, grid_of, volume_of
 
 READABLE = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-MODALITY_TAG = "0008|0060"
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK would print to the terminal
 
@@ -36,11 +37,8 @@ def read_volume(path: Path) -> Volume:
     Raises:
         MedDINOv3Error: missing, unreadable, not three-dimensional, not scalar, or several
             series in the folder.
-
     """
-    if path.is_dir():
-        return _read_dicom(path)
-    return volume_of(_read_image(path))
+    return read_series(path) if path.is_dir() else _read_file(path)
 
 
 def read_label_map(path: Path) -> tuple[np.ndarray, Grid]:
@@ -48,46 +46,32 @@ def read_label_map(path: Path) -> tuple[np.ndarray, Grid]:
 
     Raises:
         MedDINOv3Error: as :func:`read_volume`, or values that are no whole numbers.
-
     """
-    image = _read_image(path)
-    array = sitk.GetArrayFromImage(image)
+    volume = _read_file(path)
+    array = volume.channels[0]
     if array.dtype.kind == "f":
-        whole = np.rint(array)
-        if not np.array_equal(whole, array):
+        if not np.isfinite(array).all() or (np.rint(array) != array).any():
             raise MedDINOv3Error(
                 "not-labels",
-                f"'{path.name}' is no label map: it holds fractions.",
+                f"'{path.name}' is no label map: it holds values that are no whole numbers.",
                 "Give a label map, not a scan.",
             )
-        array = whole.astype(np.int32)
-    return array, grid_of(image)
+        array = array.astype(np.int32)
+    return array, volume.grid
 
 
-def _read_image(path: Path) -> sitk.Image:
+def _read_file(path: Path) -> Volume:
     if not path.is_file():
         raise MedDINOv3Error("file-missing", f"There is no file '{path}'.", "Check the path.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        dimension, size = reader.GetDimension(), list(reader.GetSize())
-        if reader.GetNumberOfComponents() != 1:
-            raise MedDINOv3Error(
-                "colour-image",
-                f"'{path.name}' has {reader.GetNumberOfComponents()} values a voxel.",
-                "Give a scalar scan; write the channels to separate files.",
-            )
-        if dimension > 3 and all(n == 1 for n in size[3:]):
-            reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
-        elif dimension != 3:
-            raise MedDINOv3Error(
-                "not-3d",
-                f"'{path.name}' has {dimension} dimensions ({' x '.join(map(str, size))}).",
-                "Give one three-dimensional scan; split a time series first.",
-            )
-        return reader.Execute()
-    except RuntimeError as error:
+        _check_shape(reader, path)
+        if path.name.lower().endswith(nifti.ENDINGS):
+            return _read_nifti(reader, path)
+        return volume_of(reader.Execute())
+    except (RuntimeError, EOFError, OSError) as error:
         raise MedDINOv3Error(
             "unreadable",
             f"'{path.name}' cannot be read as an image: {_reason(error)}",
@@ -95,57 +79,40 @@ def _read_image(path: Path) -> sitk.Image:
         ) from error
 
 
-def _read_dicom(folder: Path) -> Volume:
-    folder, series = _series_folder(folder)
-    if not series:
+def _check_shape(reader: sitk.ImageFileReader, path: Path) -> None:
+    """One value a voxel, three dimensions; further ones of length 1 are left out."""
+    dimension, size = reader.GetDimension(), list(reader.GetSize())
+    if reader.GetNumberOfComponents() != 1:
         raise MedDINOv3Error(
-            "no-dicom",
-            f"The folder '{folder.name}' holds no DICOM image series.",
-            "Give the folder that holds the slices, or an image file.",
+            "colour-image",
+            f"'{path.name}' has {reader.GetNumberOfComponents()} values a voxel.",
+            "Give a scalar scan; write the channels to separate files.",
         )
-    if len(series) > 1:
+    if dimension > 3 and all(n == 1 for n in size[3:]):
+        reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
+    elif dimension != 3:
         raise MedDINOv3Error(
-            "several-series",
-            f"The folder '{folder.name}' holds {len(series)} DICOM series.",
-            "Put the one to segment into a folder of its own.",
+            "not-3d",
+            f"'{path.name}' has {dimension} dimensions ({' x '.join(map(str, size))}).",
+            "Give one three-dimensional scan; split a time series first.",
         )
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(files)
-    reader.MetaDataDictionaryArrayUpdateOn()
+
+
+def _read_nifti(reader: sitk.ImageFileReader, path: Path) -> Volume:
+    if reader.GetDimension() != 3:
+        return volume_of(reader.Execute())
+    grid = grid_of(reader)
     try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise MedDINOv3Error(
-            "unreadable",
-            f"The DICOM series in '{folder.name}' cannot be read: {_reason(error)}",
-            "Export it again, uncompressed.",
-        ) from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise MedDINOv3Error(
-            "not-3d", f"The DICOM series in '{folder.name}' is no scalar three-dimensional scan."
-        )
-    tagged = reader.HasMetaDataKey(0, MODALITY_TAG)
-    modality = reader.GetMetaData(0, MODALITY_TAG).strip() if tagged else ""
-    return volume_of(image, modality, tuple(files))
+        return Volume((nifti.read_voxels(path, grid.shape),), grid)
+    except nifti.NotSupportedHereError:
+        return volume_of(reader.Execute())
 
 
-def _series_folder(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder itself or the only one below it that holds DICOM series, and their ids."""
-    below = sorted(path for path in folder.rglob("*") if path.is_dir())
-    found = [
-        (path, sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path))) for path in (folder, *below)
-    ]
-    found = [(path, series) for path, series in found if series]
-    if len(found) == 1:
-        return found[0]
-    return folder, tuple(name for _, series in found for name in series)
-
-
-def _reason(error: RuntimeError) -> str:
-    """The last telling line of an ITK exception, without source locations."""
+def _reason(error: Exception) -> str:
+    """The last telling line of an exception, without ITK's source locations."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [
         line for line in lines if not line.startswith(("Exception thrown", "sitk::ERROR: The"))
     ]
-    return (telling or lines or ["unknown reason"])[-1].split("ERROR: ")[-1]
+    reason = (telling or lines or ["unknown reason"])[-1].split("ERROR: ")[-1]
+    return reason if reason.endswith(".") else reason + "."

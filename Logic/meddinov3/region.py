@@ -34,7 +34,6 @@ class BoxRegion:
         centre: LPS, mm.
         half: half the edge lengths, mm.
         axes: 3 x 3; column n is the unit direction of edge n in LPS.
-
     """
 
     centre: FloatArray
@@ -94,7 +93,6 @@ def read_region(text: str) -> Region:
 
     Raises:
         MedDINOv3Error: none of these.
-
     """
     path = Path(text)
     if path.name.lower().endswith(".json"):
@@ -124,6 +122,10 @@ def _read_markups(path: Path) -> BoxRegion:
         centre = flip @ np.array(markup["center"], dtype=float)
         half = np.array(markup["size"], dtype=float) / 2
         axes = flip @ np.array(markup.get("orientation", np.eye(3).ravel())).reshape(3, 3)
+        if centre.shape != (3,) or half.shape != (3,) or markup.get("insideOut"):
+            raise ValueError("a box needs three coordinates and an inside")
+        if not np.isfinite([*centre, *half, *axes.ravel()]).all() or (half <= 0).any():
+            raise ValueError("its numbers are not finite or not positive")
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise MedDINOv3Error(
             "bad-region",
@@ -138,7 +140,6 @@ def index_box(region: Region | None, grid: Grid, orientation: SliceOrientation) 
 
     Raises:
         MedDINOv3Error: the region lies outside the scan.
-
     """
     axes, flips = orientation.array_axes(grid)
     shape = tuple(grid.shape[axis] for axis in axes)
@@ -170,7 +171,6 @@ def patient_points(
         orientation: the model's.
         box: (slices, rows, columns) in oriented indices.
         number: slice, counted in the whole scan.
-
     """
     nearest = [axis for axis, _ in nearest_axes(grid.direction)]
     _, flips = orientation.array_axes(grid)

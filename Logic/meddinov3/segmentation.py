@@ -46,7 +46,6 @@ class Model:
         description: what it is.
         network: takes slices (B, C, H, W) and tokens to decode at a time, gives logits.
         device, precision: where and how it computes.
-
     """
 
     description: ModelDescription
@@ -68,7 +67,6 @@ class Segmentation:
         seconds: by phase.
         source: the scan's DICOM files, if it came from DICOM.
         details: versions, device and precision, for the report.
-
     """
 
     label_map: np.ndarray
@@ -86,7 +84,6 @@ class Segmentation:
         Raises:
             MedDINOv3Error: the ending is unknown, the place cannot be written to, or DICOM is
                 asked for a scan that did not come from DICOM.
-
         """
         path, watch = Path(path), Stopwatch()
         watch.enter("write")
@@ -131,7 +128,6 @@ def load_model(name: str | None = None, device: str = "auto", precision: str = "
 
     Raises:
         MedDINOv3Error: no such model, altered weights, or no such device or precision.
-
     """
     chosen = choose_device(device)
     description, network = read_bundle(find_model(name), chosen)
@@ -150,7 +146,6 @@ def read_scan(
 
     Raises:
         MedDINOv3Error: a channel is unknown, missing or given twice, or a file is unreadable.
-
     """
     names = [channel.name for channel in description.channels]
     files = {name: Path(path) for name, path in (channels or {}).items()}
@@ -200,7 +195,6 @@ def segment(
     Raises:
         MedDINOv3Error: anything the user can mend, with its remedy.
         Cancelled: `stop` said so.
-
     """
     watch = Stopwatch()
     watch.enter("read")

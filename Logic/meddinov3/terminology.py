@@ -26,7 +26,6 @@ def named_label(name: str, value: int, number: int) -> Label:
         name: as in a dataset, e.g. ``kidney_left``, ``Right parotid gland``, ``liver``.
         value: voxel value.
         number: position among the labels, for the colour of unknown names.
-
     """
     words = re.sub(r"[^a-z]+", " ", name.lower()).strip()
     side = next((side for side in SIDES if side in words.split()), None)

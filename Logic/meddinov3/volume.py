@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,14 +20,12 @@ class Volume:
         grid: where the voxels lie.
         modality: DICOM modality (``CT``, ``MR``) or "" if the file does not say.
         source: DICOM slice files in the order of k, else empty.
-
     """
 
     channels: tuple[np.ndarray, ...]
     grid: Grid
     modality: str = ""
     source: tuple[str, ...] = ()
-    _owners: tuple[Any, ...] = field(default=(), repr=False)  # images whose memory we view
 
     def __post_init__(self) -> None:
         for channel in self.channels:
@@ -36,8 +33,8 @@ class Volume:
                 raise ValueError(f"array {channel.shape} does not fit the grid {self.grid.shape}")
 
 
-def grid_of(image: sitk.Image) -> Grid:
-    """The grid of a three-dimensional SimpleITK image."""
+def grid_of(image: sitk.Image | sitk.ImageFileReader) -> Grid:
+    """The grid of a three-dimensional SimpleITK image, or of a header that was read."""
     columns, rows, slices = image.GetSize()
     return Grid(
         (columns, rows, slices),
@@ -47,10 +44,22 @@ def grid_of(image: sitk.Image) -> Grid:
     )
 
 
+class _Voxels:
+    """Lends an image's memory to numpy; the array keeps this, and this keeps the image."""
+
+    def __init__(self, image: sitk.Image) -> None:
+        self._image = image
+        self.__array_interface__ = sitk.GetArrayViewFromImage(image).__array_interface__
+
+
+def array_of(image: sitk.Image) -> np.ndarray:
+    """A read-only (k, j, i) view of an image's voxels that keeps the image alive."""
+    return np.asarray(_Voxels(image))
+
+
 def volume_of(image: sitk.Image, modality: str = "", source: tuple[str, ...] = ()) -> Volume:
     """View a scalar three-dimensional SimpleITK image as a volume, without a copy."""
-    array = sitk.GetArrayViewFromImage(image)
-    return Volume((array,), grid_of(image), modality, source, (image,))
+    return Volume((array_of(image),), grid_of(image), modality, source)
 
 
 def image_of(array: np.ndarray, grid: Grid) -> sitk.Image:
@@ -67,16 +76,14 @@ def join_channels(volumes: list[Volume]) -> Volume:
 
     Raises:
         MedDINOv3Error: a later scan does not overlap the first at all.
-
     """
     first, *others = volumes
-    channels, owners = list(first.channels), list(first._owners)
+    channels = list(first.channels)
     for other in others:
         if not other.grid.same_as(first.grid):
             other = _resample(other, first.grid)
         channels.extend(other.channels)
-        owners.extend(other._owners)
-    return Volume(tuple(channels), first.grid, first.modality, first.source, tuple(owners))
+    return Volume(tuple(channels), first.grid, first.modality, first.source)
 
 
 def _resample(volume: Volume, grid: Grid) -> Volume:
@@ -101,5 +108,4 @@ def _resample(volume: Volume, grid: Grid) -> Volume:
             moving, reference, sitk.Transform(), sitk.sitkLinear, lowest, sitk.sitkFloat32
         )
         images.append(resampled)
-    arrays = tuple(sitk.GetArrayViewFromImage(image) for image in images)
-    return Volume(arrays, grid, volume.modality, (), tuple(images))
+    return Volume(tuple(map(array_of, images)), grid, volume.modality)

@@ -28,7 +28,6 @@ def write_label_map(path: Path, label_map: np.ndarray, grid: Grid) -> None:
 
     Raises:
         MedDINOv3Error: the ending is unknown or the file cannot be written.
-
     """
     if not path.name.lower().endswith(LABEL_MAP_ENDINGS):
         raise MedDINOv3Error(
@@ -50,7 +49,6 @@ def write_segmentation(
         grid: where it lies.
         labels: a segment for each, in this order, also for those that are empty.
         reference: what made it, stored as a tag of every segment.
-
     """
     image = image_of(label_map, grid)
     header = {

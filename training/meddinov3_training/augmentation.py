@@ -26,7 +26,6 @@ class Augmentation:
         scaling, scaling_p: zoom, log-uniform between 1/scaling and scaling.
         shift: of the patch, in pixels either way.
         noise_p, blur_p, brightness_p, contrast_p, low_resolution_p, gamma_p: nnU-Net's.
-
     """
 
     rotation: float = 30.0
@@ -51,7 +50,6 @@ class PatchFrame:
         rotation: radians.
         zoom: above 1 the structure appears larger.
         mirror: sign along (rows, columns).
-
     """
 
     centre: tuple[float, float]
@@ -109,7 +107,6 @@ def sampling_grid(
         target: its spacing in mm.
         size: of the slice in pixels.
         spacing: of the slice in mm.
-
     """
     rows, columns = (
         (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * step * sign / frame.zoom
@@ -138,7 +135,6 @@ def cut_labels(labels: Tensor, grid: Tensor) -> Tensor:
 
     Returns:
         (rows, columns) integers; 0 beyond the slice's edge.
-
     """
     present = torch.unique(labels)
     if len(present) == 1 and int(present[0]) == 0:

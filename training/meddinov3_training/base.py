@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from meddinov3.bundle import read_bundle, sha256
+from meddinov3.bundle import hash_tensors, read_bundle
 from meddinov3.checkpoints.pth import read_pth
 from meddinov3.checkpoints.upstream import (
     backbone_weights,
@@ -39,7 +38,6 @@ class Base:
         backbone_rate: peak learning rate of the backbone.
         layer_scale: initial LayerScale of a random network.
         warmup: share of the run.
-
     """
 
     network: NetworkDescription
@@ -55,7 +53,6 @@ class Base:
 
         Raises:
             MedDINOv3Error: the backbone's shapes do not fit.
-
         """
         if not self.weights:
             return []
@@ -90,7 +87,6 @@ def read_base(name: str, in_channels: int) -> Base:
 
     Raises:
         MedDINOv3Error: none of these, or it cannot be read.
-
     """
     if name.startswith(SCRATCH):
         described = NetworkDescription(name.removeprefix(SCRATCH), 2)
@@ -101,20 +97,20 @@ def read_base(name: str, in_channels: int) -> Base:
         shape: BackboneShape = shape_of(tensors, in_channels)
         described = NetworkDescription(
             shape.name, 2, shape.overrides, shape.norm_eps, shape.rope_precision,
-            path.name, sha256(path),
+            path.name, hash_tensors(tensors),
         )  # fmt: skip
         weights = backbone_weights(tensors, in_channels)
         return Base(described, weights, {}, in_channels, MEDDINOV3_RATE)
     description, network = read_bundle(find_model(name))
-    digest = hashlib.sha256(description.weights_sha256.encode()).hexdigest()
+    weights = network.backbone.state_dict()
     described = NetworkDescription(
         description.network.backbone, 2, description.network.overrides,
         description.network.norm_eps, description.network.rope_precision,
-        f"model {description.id}", digest,
+        f"model {description.id}", hash_tensors(weights),
     )  # fmt: skip
     return Base(
         described,
-        network.backbone.state_dict(),
+        weights,
         network.decoder.state_dict(),
         description.network_channels,
         MEDDINOV3_RATE,

@@ -43,7 +43,6 @@ class Dataset:
         ignore: value that is not annotated, or None.
         cases: for training.
         licence, reference: as stated by the dataset.
-
     """
 
     name: str
@@ -62,7 +61,6 @@ def read_dataset(folder: Path) -> Dataset:
 
     Raises:
         MedDINOv3Error: it is missing, damaged, or files it names are missing (all listed).
-
     """
     path = folder / "dataset.json"
     try:
@@ -168,7 +166,6 @@ def read_case_label(case: Case, volume: Volume) -> Any:
 
     Raises:
         MedDINOv3Error: it lies on another grid.
-
     """
     labels, grid = read_label_map(case.label)
     if not grid.same_as(volume.grid, tolerance=0.1):

@@ -58,7 +58,6 @@ class Settings:
         seed: of everything random.
         title, summary, licence, body_part: for the model's description.
         augmentation: ranges.
-
     """
 
     base: str
@@ -91,7 +90,6 @@ class Run:
     Args:
         folder: new or empty.
         listener: told every event as well.
-
     """
 
     def __init__(self, folder: Path, listener: Callable[[Event], None] | None) -> None:
@@ -141,7 +139,6 @@ def finetune(
 
     Raises:
         MedDINOv3Error: a defect of the dataset, the base or the settings.
-
     """
     if (settings.steps is None) == (settings.seconds is None):
         raise MedDINOv3Error("no-budget", "Give either steps or a time budget.")

@@ -15,7 +15,6 @@ def dice_loss(probabilities: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         probabilities: (B, K, H, W), background left out.
         target: (B, K, H, W), 0 or 1.
         valid: (B, 1, H, W), 0 where nothing is annotated.
-
     """
     axes = (0, 2, 3)
     intersection = (probabilities * target * valid).sum(axes)
@@ -29,7 +28,6 @@ def exclusive_loss(logits: Tensor, target: Tensor) -> Tensor:
     Args:
         logits: (B, K, H, W), background first.
         target: (B, H, W) class indices, -1 where nothing is annotated.
-
     """
     valid = target >= 0
     classes = target.clip(min=0)
@@ -47,7 +45,6 @@ def region_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         logits: (B, K, H, W), no background.
         target: (B, K, H, W), 0 or 1.
         valid: (B, H, W), False where nothing is annotated.
-
     """
     mask = valid[:, None]
     dice = dice_loss(logits.sigmoid(), target, mask)

@@ -21,7 +21,6 @@ def dice_per_label(
     Args:
         prediction, reference: label maps of one shape. In a region-based dataset both hold
             the values of its label maps: a region is all of its members.
-
     """
     valid = reference != dataset.ignore if dataset.ignore is not None else np.True_
     return {

@@ -47,7 +47,6 @@ def rate_factor(done: float, warmup: float) -> float:
     Args:
         done: share of the run that is over, 0 to 1.
         warmup: share of the run that warms up.
-
     """
     if done < warmup:
         return max(done, 1e-3) / warmup

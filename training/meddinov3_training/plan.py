@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from meddinov3.description import Channel, Sampling
 from meddinov3.grid import SliceOrientation, nearest_axes
-from meddinov3.intensity import IntensityScheme
+from meddinov3.intensity import IntensityScheme, nonzero_box
 from meddinov3.volume import Volume
 
 from meddinov3_training.dataset import Dataset
@@ -22,6 +22,7 @@ FINEST = 8.0  # at most this many times finer than the scans
 PIXELS = 16
 BOX_MM = 100.0  # images smaller than this along every axis are crops, not scans
 SAMPLES_PER_CASE = 20_000
+MUCH_EMPTY = 0.75
 LEFT_RIGHT = ("left", "right")
 
 
@@ -35,7 +36,6 @@ class Plan:
         extent: median extent in mm along (slices, rows, columns).
         trained_on: ``boxes`` or ``scans``.
         reasons: why, in words, for the log and the report.
-
     """
 
     sampling: Sampling
@@ -64,7 +64,6 @@ def make_plan(
         largest_patch: pixels along an edge that the device can train on.
         slice_offsets: context, see :class:`Sampling`.
         trained_on: ``boxes`` or ``scans``; guessed from the extents if None.
-
     """
     reasons = []
     orientation = _orientation(volumes)
@@ -156,7 +155,19 @@ def _scheme(
         return IntensityScheme("ct", (float(low), float(high)), mean, std)
     kinds = {"nonorm": "fixed", "rescale_to_0_1": "range", "rgb_to_0_1": "fixed"}
     kind = kinds.get(name.strip().lower(), "zscore")
+    if kind == "zscore":
+        return IntensityScheme(kind, mask=_mask(number, volumes))
     return IntensityScheme(kind, std=255.0 if name.strip().lower() == "rgb_to_0_1" else 1.0)
+
+
+def _mask(number: int, volumes: Sequence[Volume]) -> str:
+    """nnU-Net's rule: where much of the image is empty, only the rest is standardised."""
+    shares = []
+    for volume in volumes:
+        box = nonzero_box(volume.channels[number])
+        kept = volume.channels[number][box].size
+        shares.append(kept / volume.channels[number].size)
+    return "nonzero" if np.median(shares) < MUCH_EMPTY else "nonzero_box"
 
 
 def _foreground(number: int, volumes: Sequence[Volume], labels: Sequence[np.ndarray]) -> np.ndarray:

@@ -36,7 +36,6 @@ class PreparedCase:
         labels: (slices, rows, columns) label-map values.
         spacing: (rows, columns) in mm.
         slices_with: for each value the slices that show it.
-
     """
 
     source: SliceSource
@@ -54,7 +53,7 @@ def prepare(volume: Volume, label_map: np.ndarray, description: ModelDescription
     shown = {v: np.flatnonzero((view == v).any(axis=(1, 2))) for v in values}
     return PreparedCase(
         SliceSource(volume, description, whole, whole),
-        np.ascontiguousarray(view).astype(np.int64),
+        np.ascontiguousarray(view),
         orientation.spacing(volume.grid)[1:],
         shown,
     )
@@ -68,7 +67,6 @@ class PatchSampler:
         description: the model in training.
         augmentation: ranges.
         seed: batches repeat for the same seed.
-
     """
 
     def __init__(
@@ -104,7 +102,7 @@ class PatchSampler:
         else:
             case = self._cases[random.choose(len(self._cases))]
             number = random.choose(len(case.labels))
-        labels = torch.from_numpy(case.labels[number])
+        labels = torch.from_numpy(case.labels[number].astype(np.int64))
         centre = self._centre(case, labels, value)
         frame = draw_frame(random, self._augmentation, sampling, centre)
         grid = sampling_grid(

@@ -8,6 +8,7 @@ from bytes and numbers only, so they are allowed. Anything else is refused.
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import numpy as np
 import torch
 
 from meddinov3.errors import MedDINOv3Error
+
+# How torch names a type or function outside the list.
+FOREIGN = re.compile(r"(?:GLOBAL |[Uu]nsupported class |of type )([A-Za-z_]\w*\.[\w.]+)")
 
 
 def _allowed_types() -> list[Any]:
@@ -31,7 +35,6 @@ def read_pth(path: Path) -> Any:
     Raises:
         MedDINOv3Error: the file is missing, damaged, or holds types beyond tensors, plain
             containers, numpy scalars and ``torch.device``.
-
     """
     if not path.is_file():
         raise MedDINOv3Error("file-missing", f"There is no file '{path.name}'.", "Check the path.")
@@ -39,18 +42,22 @@ def read_pth(path: Path) -> Any:
         with torch.serialization.safe_globals(_allowed_types()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = FOREIGN.search(str(error))
+        if found is None:
+            raise _damaged(path, error) from error
         raise MedDINOv3Error(
             "unsafe-checkpoint",
-            f"'{path.name}' holds more than weights and was not opened: {_first_line(error)}",
+            f"'{path.name}' holds more than weights ({found[1]}) and was not opened.",
             "Ask its author for a safetensors file or a plain state dict.",
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise MedDINOv3Error(
-            "damaged-checkpoint",
-            f"'{path.name}' is no readable torch file: {_first_line(error)}",
-            "Download or copy it again.",
-        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise _damaged(path, error) from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _damaged(path: Path, error: Exception) -> MedDINOv3Error:
+    reason = str(error).strip().splitlines()
+    return MedDINOv3Error(
+        "damaged-checkpoint",
+        f"'{path.name}' is no readable torch file: {reason[-1] if reason else 'it is cut off'}",
+        "Download or copy it again.",
+    )

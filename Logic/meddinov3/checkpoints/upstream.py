@@ -26,7 +26,6 @@ def unwrap(state: Mapping[str, object]) -> dict[str, Tensor]:
 
     Raises:
         MedDINOv3Error: there are no backbone tensors.
-
     """
     inner = state.get("teacher", state)
     tensors = {
@@ -101,7 +100,6 @@ def decoder_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Raises:
         MedDINOv3Error: a key of the decoder is unknown.
-
     """
     renamed: dict[str, Tensor] = {}
     for key, value in tensors.items():

@@ -20,7 +20,6 @@ class Cleanup:
         largest: keep the largest connected part only (faces touch).
         fill_holes: fill background enclosed by the label, never another label.
         minimum_ml: remove connected parts below this volume.
-
     """
 
     largest: bool = False
@@ -41,7 +40,6 @@ def clean(label_map: np.ndarray, grid: Grid, labels: Sequence[Label], cleanup: C
         grid: for the voxel volume.
         labels: to clean, in this order.
         cleanup: what to do.
-
     """
     voxel_ml = abs(float(np.linalg.det(grid.index_to_patient))) / 1000
     boxes = ndimage.find_objects(label_map)

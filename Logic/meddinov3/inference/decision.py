@@ -28,7 +28,6 @@ def decide(logits: Tensor, labels: Sequence[Label], regions: bool, keep: Sequenc
 
     Returns:
         (B, h, w) int32 values.
-
     """
     wanted = {label.value for label in keep}
     if not regions:

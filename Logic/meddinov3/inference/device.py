@@ -17,7 +17,6 @@ def choose_device(name: str = "auto") -> torch.device:
 
     Raises:
         MedDINOv3Error: the device is asked for by name and not here; nothing falls back.
-
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -56,7 +55,6 @@ def choose_precision(name: str, device: torch.device) -> str:
 
     Raises:
         MedDINOv3Error: the device cannot compute in it at a useful speed.
-
     """
     if name == "auto":
         if device.type != "cuda":

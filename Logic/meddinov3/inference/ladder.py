@@ -29,7 +29,6 @@ class MemoryLadder:
         batch: slices at a time.
         chunk: tokens decoded at a time, None for all.
         notes: what was reduced, in words.
-
     """
 
     device: torch.device
@@ -46,7 +45,6 @@ class MemoryLadder:
 
         Raises:
             MemoryError: nothing smaller is left.
-
         """
         try:
             return work()
@@ -82,7 +80,6 @@ def too_large(
         spacing: (rows, columns) in mm of those pixels.
         device: in words for the message.
         run: computes one slice of a given size.
-
     """
     fitting = None
     for share in PROBES:

@@ -41,7 +41,6 @@ class Prediction:
         labels: those that were asked for.
         notes: what the user should know, e.g. that memory ran out.
         seconds: by phase.
-
     """
 
     label_map: np.ndarray
@@ -80,7 +79,6 @@ def predict(
     Raises:
         MedDINOv3Error: unknown label, region outside the scan, or not enough memory.
         Cancelled: `stop` said so.
-
     """
     sampling = description.sampling
     watch = Stopwatch()

@@ -24,7 +24,6 @@ def neighbours(
         offsets: mm along the slice axis.
         spacing: mm between slices.
         bounds: (first, end) slice that may be used; beyond it the last one stands in.
-
     """
     first, end = bounds
     shifted = (int(np.floor(number + offset / spacing + 0.5)) for offset in offsets)
@@ -39,7 +38,6 @@ class SliceSource:
         description: the model's channels, orientation and offsets.
         box: part of the scan in oriented (slices, rows, columns).
         statistics: part of the scan that intensities are fitted to.
-
     """
 
     def __init__(
@@ -67,7 +65,6 @@ class SliceSource:
         Args:
             numbers: slices counted in the whole oriented scan.
             device: where to normalise.
-
         """
         bounds = (self.box[0].start, self.box[0].stop)
         sources = [

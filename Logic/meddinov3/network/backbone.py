@@ -16,6 +16,7 @@ from meddinov3.network.rope import AxialRope, RotateIn
 
 PATCH = 16
 LEVELS = 4
+OVERRIDABLE = {"embed_dim", "depth", "num_heads", "num_reg_tokens"}  # no paths, no downloads
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,6 @@ class BackboneShape:
         norm_eps: LayerNorm epsilon; 1e-6 for upstream MedDINOv3, 1e-5 for timm's DINOv3.
         rope_precision: ``fp32`` or ``bf16`` (upstream as shipped).
         rope_grid: tokens (rows, columns) spanning [-1, 1], or None for DINOv3's own rule.
-
     """
 
     name: str = "vit_base_patch16_dinov3"
@@ -55,7 +55,6 @@ class Backbone(nn.Module):
         shape: architecture and numerical conventions.
         drop_path: stochastic depth, the same rate in every block (upstream uses 0.2).
         layer_scale: initial LayerScale; DINOv3's 1e-5 keeps a fresh network near identity.
-
     """
 
     def __init__(
@@ -67,6 +66,13 @@ class Backbone(nn.Module):
                 "unknown-backbone",
                 f"'{shape.name}' is no DINOv3 backbone that timm {timm.__version__} knows.",
                 "Use a name such as vit_small_patch16_dinov3 or vit_base_patch16_dinov3.",
+            )
+        foreign = set(shape.overrides) - OVERRIDABLE
+        if foreign or not all(type(n) is int and n > 0 for n in shape.overrides.values()):
+            raise MedDINOv3Error(
+                "bad-description",
+                f"A backbone cannot be built with {shape.overrides}.",
+                f"Positive whole numbers for {', '.join(sorted(OVERRIDABLE))} are possible.",
             )
         arguments: dict[str, Any] = dict(shape.overrides)
         self.vit = timm.create_model(
@@ -105,7 +111,6 @@ class Backbone(nn.Module):
         Returns:
             (B, N, 4*width) tokens, N = H/16 * W/16 with rows slowest; the four levels after
             the shared final norm, shallow first; class and register tokens left out.
-
         """
         levels = self.vit.forward_intermediates(
             slices, indices=self.levels, norm=True, output_fmt="NLC", intermediates_only=True
@@ -122,6 +127,5 @@ def merge_input_channels(kernel: Tensor, channels: int) -> Tensor:
     Args:
         kernel: (D, 3, 16, 16).
         channels: C.
-
     """
     return kernel.sum(dim=1, keepdim=True).div(channels).repeat(1, channels, 1, 1)

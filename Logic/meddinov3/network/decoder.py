@@ -26,7 +26,6 @@ class UpsamplingStage(nn.Module):
     Args:
         width_in: channels in.
         width_out: channels out.
-
     """
 
     def __init__(self, width_in: int, width_out: int) -> None:
@@ -50,7 +49,6 @@ class TokenDecoder(nn.Module):
     Args:
         width: channels of the concatenated tokens, divisible by 16.
         outputs: number of classes or regions K.
-
     """
 
     def __init__(self, width: int, outputs: int) -> None:
@@ -73,7 +71,6 @@ class TokenDecoder(nn.Module):
 
         Returns:
             (B, K, 16*rows, 16*columns) logits.
-
         """
         batch, (rows, columns) = tokens.shape[0], grid
         flat = tokens.flatten(0, 1)

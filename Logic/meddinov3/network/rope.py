@@ -29,7 +29,6 @@ class AxialRope(nn.Module):
             grid by its own size, as DINOv3 does.
         precision: ``"fp32"``, or ``"bf16"`` to repeat upstream MedDINOv3, which computes
             coordinates, periods, angles and the rotation itself in bfloat16.
-
     """
 
     periods: Tensor
@@ -58,7 +57,6 @@ class AxialRope(nn.Module):
 
         Args:
             shape: (rows, columns) of the token grid; rows vary slowest in the result.
-
         """
         work, device = PRECISIONS[self.precision], self.periods.device
         axes = []

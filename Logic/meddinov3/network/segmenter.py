@@ -16,7 +16,6 @@ class Segmenter(nn.Module):
         shape: the backbone's architecture.
         outputs: classes (with background) or regions K.
         drop_path, layer_scale: see :class:`Backbone`; of use to training only.
-
     """
 
     def __init__(
@@ -38,7 +37,6 @@ class Segmenter(nn.Module):
 
         Args:
             chunk: tokens decoded at a time, see :class:`TokenDecoder`.
-
         """
         height, width = slices.shape[-2:]
         slices = F.pad(slices, (0, -width % PATCH, 0, -height % PATCH))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from conftest import random_grid
-
 from meddinov3.grid import Grid
 from meddinov3.labels import ANATOMICAL_STRUCTURE, Code, Label, default_colour
 from meddinov3.writing import write_segmentation
@@ -17,7 +17,7 @@ slicerio = pytest.importorskip("slicerio")
 
 KIDNEY = Code("SCT", "64033007", "Kidney")
 LABELS = (
-    Label("Leber, groß", 1, (10, 200, 30), ANATOMICAL_STRUCTURE, Code("SCT", "10200004", "Liver")),
+    Label("liver, whole", 1, (10, 200, 30), ANATOMICAL_STRUCTURE, Code("SCT", "10200004", "Liver")),
     Label("nothing here", 2, (1, 2, 3)),
     Label("left kidney", 7, (255, 0, 128), ANATOMICAL_STRUCTURE, KIDNEY,
           Code("SCT", "7771000", "Left")),
@@ -116,6 +116,16 @@ def test_sixty_labels_and_values_above_255(tmp_path: Path) -> None:
     read = slicerio.read_segmentation(str(path))
     assert [segment["labelValue"] for segment in read["segments"]] == values
     np.testing.assert_array_equal(read["voxels"], label_map.T)
+
+
+def test_names_in_any_script_are_utf8_as_slicer_writes_them(
+    tmp_path: Path, grid: Grid, label_map: np.ndarray
+) -> None:
+    """Read with SimpleITK: slicerio drops what is not ASCII."""
+    path = tmp_path / "case.seg.nrrd"
+    write_segmentation(path, label_map, grid, [Label("Leber, groß 肝臓", 1, (1, 2, 3))])
+    assert sitk.ReadImage(str(path)).GetMetaData("Segment0_Name") == "Leber, groß 肝臓"
+    assert "Segment0_Name:=Leber, groß 肝臓\n".encode() in path.read_bytes()
 
 
 def test_no_labels_at_all_is_an_empty_segmentation(tmp_path: Path, grid: Grid) -> None:

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import random_grid, sitk_image
-from scipy.spatial.transform import Rotation
-
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
 from meddinov3.labels import Label
 from meddinov3.reading import read_label_map, read_volume
 from meddinov3.writing import write_label_map, write_segmentation
+from scipy.spatial.transform import Rotation
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 GRID = Grid((4, 5, 6), (1.0, 2.0, 3.0), (5.0, 6.0, 7.0), np.eye(3))
@@ -120,9 +119,7 @@ class TestSameGrid:
 class TestVoxels:
     @pytest.mark.parametrize("ending", [*ENDINGS, ".seg.nrrd"])
     @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
-    def test_values_and_type_stay(
-        self, tmp_path: Path, dtype: type, top: int, ending: str
-    ) -> None:
+    def test_values_and_type_stay(self, tmp_path: Path, dtype: type, top: int, ending: str) -> None:
         grid = random_grid(4)
         label_map = random_labels(grid, top, dtype)
         path = tmp_path / f"mask{ending}"
@@ -191,7 +188,7 @@ class TestInterrupted:
 
     def check_untouched(self, old: Path) -> None:
         assert old.read_bytes() == b"yesterday's result"
-        assert os.listdir(old.parent) == [old.name]
+        assert list(old.parent.iterdir()) == [old]
 
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, MemoryError])
     def test_a_stop_while_writing(
@@ -226,7 +223,7 @@ class TestInterrupted:
     def test_an_undisturbed_write_replaces_the_old_file(self, old: Path) -> None:
         self.write(old)
         np.testing.assert_array_equal(read_label_map(old)[0], random_labels(GRID, 2))
-        assert os.listdir(old.parent) == [old.name]
+        assert list(old.parent.iterdir()) == [old]
 
     def test_a_folder_that_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "results").write_text("a file")

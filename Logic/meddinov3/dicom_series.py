@@ -1,0 +1,121 @@
+"""One DICOM series: its slices in order, and whether they lie on a grid.
+
+The positions of the slices are checked here, since the reader below assumes even spacing from
+the first two.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.volume import Volume, volume_of
+
+MODALITY = "0008|0060"
+THICKNESS = "0018|0050"
+POSITION = "0020|0032"
+DIRECTION = "0020|0037"
+EVEN = 0.05  # mm, and 2 % of the distance: headers round
+EXPORT_AGAIN = "Export it from the archive again, or convert it with a tool that resamples."
+
+
+def read_series(folder: Path) -> Volume:
+    """Read the only DICOM image series in a folder or below it.
+
+    Raises:
+        MedDINOv3Error: no series or several, not scalar, or slices that lie on no grid.
+    """
+    place, series = _find(folder)
+    if not series:
+        raise MedDINOv3Error(
+            "no-dicom",
+            f"The folder '{folder.name}' holds no DICOM image series.",
+            "Give the folder that holds the slices, or an image file.",
+        )
+    if len(series) > 1:
+        raise MedDINOv3Error(
+            "several-series",
+            f"The folder '{folder.name}' holds {len(series)} DICOM series.",
+            "Put the one to segment into a folder of its own.",
+        )
+    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(place), series[0])
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(files)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise MedDINOv3Error(
+            "unreadable",
+            f"The DICOM series in '{folder.name}' cannot be read: its slices differ in size or "
+            "type, are damaged, or are compressed in a way not known here.",
+            EXPORT_AGAIN,
+        ) from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise MedDINOv3Error(
+            "not-3d",
+            f"The DICOM series in '{folder.name}' is no scalar three-dimensional scan.",
+            "Give a CT or MR series; photographs and screen captures cannot be segmented.",
+        )
+    _check_grid(reader, len(files), folder.name)
+    if len(files) == 1 and reader.HasMetaDataKey(0, THICKNESS):
+        thickness = float(reader.GetMetaData(0, THICKNESS) or 0)
+        image.SetSpacing((*image.GetSpacing()[:2], thickness or image.GetSpacing()[2]))
+    tagged = reader.HasMetaDataKey(0, MODALITY)
+    modality = reader.GetMetaData(0, MODALITY).strip() if tagged else ""
+    return volume_of(image, modality, tuple(files))
+
+
+def _find(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder itself or the only one below it that holds DICOM series, and their ids."""
+    below = sorted(path for path in folder.rglob("*") if path.is_dir())
+    series = [
+        (path, sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path))) for path in (folder, *below)
+    ]
+    series = [(path, found) for path, found in series if found]
+    if len(series) == 1:
+        return series[0]
+    return folder, tuple(name for _, found in series for name in found)
+
+
+def _check_grid(reader: sitk.ImageSeriesReader, count: int, name: str) -> None:
+    """Refuse slices that are turned, shifted, doubled or unevenly spaced."""
+    positions, directions = _geometry(reader, count, POSITION), _geometry(reader, count, DIRECTION)
+    if count < 2 or positions is None or directions is None:
+        return
+    problem = ""
+    steps = np.diff(positions, axis=0)
+    normal = np.cross(directions[0, :3], directions[0, 3:])
+    gaps = steps @ normal
+    distance = float(np.median(np.abs(gaps)))
+    allowed = max(EVEN, 0.02 * distance)
+    sideways = np.linalg.norm(steps - np.outer(gaps, normal), axis=1)
+    if np.abs(directions - directions[0]).max() > 1e-3:
+        problem = "its slices are turned against each other"
+    elif (np.abs(gaps) < EVEN / 10).any():
+        problem = "several slices lie at one position (a slice twice, or several time points)"
+    elif sideways.max() > allowed:
+        tilt = np.degrees(np.arctan2(sideways.max(), distance))
+        problem = f"its slices are shifted sideways as with a tilted gantry ({tilt:.0f} degrees)"
+    elif (np.abs(np.abs(gaps) - distance) > allowed).any():
+        low, high = np.abs(gaps).min(), np.abs(gaps).max()
+        problem = f"its slices lie {low:.2f} to {high:.2f} mm apart (slices are missing?)"
+    if problem:
+        raise MedDINOv3Error(
+            "uneven-series",
+            f"The DICOM series in '{name}' is on no regular grid: {problem}.",
+            EXPORT_AGAIN,
+        )
+
+
+def _geometry(reader: sitk.ImageSeriesReader, count: int, tag: str) -> np.ndarray | None:
+    """A tag's numbers for every slice (count, n), or None if a slice lacks them."""
+    rows = []
+    for number in range(count):
+        if not reader.HasMetaDataKey(number, tag):
+            return None
+        rows.append([float(part) for part in reader.GetMetaData(number, tag).split("\\")])
+    return np.array(rows)
