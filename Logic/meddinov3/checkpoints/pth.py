@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from meddinov3.errors import MedDINOv3Error
 
 # How torch names a type or function outside the list.
-FOREIGN = re.compile(r"(?:GLOBAL |[Uu]nsupported class |of type )([A-Za-z_]\w*\.[\w.]+)")
+FOREIGN = re.compile(r"(?:GLOBAL |[Uu]nsupported class |of type )([A-Za-z_][\w.]*)")
 
 
 def _allowed_types() -> list[Any]:
@@ -43,7 +44,7 @@ def read_pth(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = FOREIGN.search(str(error))
-        if found is None:
+        if found is None or _is_cut_off(found[1]):
             raise _damaged(path, error) from error
         raise MedDINOv3Error(
             "unsafe-checkpoint",
@@ -52,6 +53,12 @@ def read_pth(path: Path) -> Any:
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         raise _damaged(path, error) from error
+
+
+def _is_cut_off(name: str) -> bool:
+    """Whether a name is that of nothing in a module that is loaded: a file that ends too early."""
+    module, _, last = name.rpartition(".")
+    return module in sys.modules and not hasattr(sys.modules[module], last)
 
 
 def _damaged(path: Path, error: Exception) -> MedDINOv3Error:
