@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy import ndimage
 
 from meddinov3.errors import MedDINOv3Error
 
@@ -131,6 +130,8 @@ def _moments(
 
 
 def _nonzero_region(slices: np.ndarray) -> np.ndarray:
+    from scipy import ndimage  # slow to import, and listing models needs none of it
+
     return np.asarray(ndimage.binary_fill_holes(slices != 0))
 
 

@@ -6,10 +6,9 @@ Torch-free: listing reads ``model.json`` files only.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import platformdirs
 
 from meddinov3.description import ModelDescription
 from meddinov3.errors import MedDINOv3Error
@@ -20,10 +19,22 @@ STARTERS = Path(__file__).parent / "starters"
 
 
 def user_folder() -> Path:
-    """Where models, backbones, libraries and logs live; ``MEDDINOV3_HOME`` overrides it."""
+    """Where models, backbones, libraries and logs live; ``MEDDINOV3_HOME`` overrides it.
+
+    Raises:
+        MedDINOv3Error: platformdirs is not installed and no override is set.
+    """
     override = os.environ.get("MEDDINOV3_HOME")
     if override:
         return Path(override).expanduser()
+    try:
+        import platformdirs  # not part of Slicer; comes with the set-up
+    except ModuleNotFoundError as error:
+        raise MedDINOv3Error(
+            "not-set-up",
+            "The place of the user's models is not known: the package platformdirs is missing.",
+            "Set MedDINOv3 up, or name a folder in the environment variable MEDDINOV3_HOME.",
+        ) from error
     return Path(platformdirs.user_data_dir("MedDINOv3", appauthor=False))
 
 
@@ -68,9 +79,15 @@ def read_description(folder: Path) -> ModelDescription:
 
 
 def installed_models() -> list[InstalledModel]:
-    """All models, the user's first; a user's model hides a starter of the same id."""
+    """All models, the user's first; a user's model hides a starter of the same id.
+
+    Before the set-up, when the user's folder is not known, only the starters.
+    """
+    places = [(STARTERS, True)]
+    with suppress(MedDINOv3Error):
+        places.insert(0, (user_folder() / "models", False))
     found: dict[str, InstalledModel] = {}
-    for parent, starter in ((user_folder() / "models", False), (STARTERS, True)):
+    for parent, starter in places:
         folders = sorted(parent.glob(f"*/{DESCRIPTION_FILE}")) if parent.is_dir() else []
         for folder in (path.parent for path in folders):
             if folder.name.startswith(".") or folder.name in found:

@@ -140,9 +140,10 @@ def cut_labels(labels: Tensor, grid: Tensor) -> Tensor:
     if len(present) == 1 and int(present[0]) == 0:
         return torch.zeros(grid.shape[1:3], dtype=labels.dtype)
     share = (labels[None] == present[:, None, None]).float()[None]
-    cut = F.grid_sample(share, grid, "bilinear", "zeros", align_corners=False)[0]
+    cut = F.grid_sample(share, grid, "bilinear", "border", align_corners=False)[0]
     winner = present[cut.argmax(dim=0)]
-    return torch.where(cut.amax(dim=0) > 0, winner, torch.zeros_like(winner))
+    inside = (grid[0].abs() <= 1).all(dim=-1)
+    return torch.where(inside, winner, torch.zeros_like(winner))
 
 
 def change_intensities(patch: Tensor, random: Random, augmentation: Augmentation) -> Tensor:

@@ -76,6 +76,11 @@ def read_dataset(folder: Path) -> Dataset:
         names = tuple(channels[key] for key in sorted(channels, key=int))
         labels, members, regions, ignore = _labels(content)
         cases = _cases(folder, content, len(names))
+        short = [case.id for case in cases if len(case.images) != len(names)]
+        if short:
+            raise ValueError(f"the channels of {short[0]}: {len(names)} images are needed")
+        if not labels:
+            raise ValueError("labels: there is none beside the background")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MedDINOv3Error(
             "bad-dataset",
@@ -84,7 +89,7 @@ def read_dataset(folder: Path) -> Dataset:
         ) from error
     missing = [p for case in cases for p in (*case.images, case.label) if not p.is_file()]
     if missing or not cases:
-        listed = ", ".join(str(p.relative_to(folder)) for p in missing[:10])
+        listed = ", ".join(_shown(folder, p) for p in missing[:10])
         raise MedDINOv3Error(
             "cases-missing",
             f"'{folder.name}' has {len(cases)} training cases; {len(missing)} files are missing"
@@ -102,6 +107,10 @@ def read_dataset(folder: Path) -> Dataset:
         str(content.get("licence", content.get("license", ""))),
         str(content.get("reference", "")),
     )
+
+
+def _shown(folder: Path, path: Path) -> str:
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def _labels(

@@ -49,5 +49,5 @@ def rate_factor(done: float, warmup: float) -> float:
         warmup: share of the run that warms up.
     """
     if done < warmup:
-        return max(done, 1e-3) / warmup
+        return min(1.0, max(done, 1e-3) / warmup)
     return max(0.0, (1 - done) / (1 - warmup))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from meddinov3.description import Channel, Sampling
+from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import SliceOrientation, nearest_axes
 from meddinov3.intensity import IntensityScheme, nonzero_box
 from meddinov3.volume import Volume
@@ -80,8 +81,9 @@ def make_plan(
             f"the smallest structure measures {smallest:.1f} mm in-plane; {TOKENS_ACROSS} tokens "
             f"of {PIXELS} pixels across it ask for {wanted:.2f} mm, scans have {native[0]:.2f} mm"
         )
-        spacing = (round(float(chosen[0]), 3), round(float(chosen[1]), 3))
-    pixels = np.ceil(extent[1:] / spacing / PIXELS) * PIXELS  # the median scan, as nnU-Net
+        spacing = (round(float(chosen[0]), 6), round(float(chosen[1]), 6))
+    # The median scan, as nnU-Net; a hair less, so that rounding adds no row of tokens.
+    pixels = np.ceil(extent[1:] / spacing / PIXELS - 0.02) * PIXELS
     patch = np.minimum(pixels, largest_patch // PIXELS * PIXELS).astype(int)
     reasons.append(f"patch {patch[0]} x {patch[1]} pixels of {spacing[0]} x {spacing[1]} mm")
     boxes = trained_on or ("boxes" if (extent < BOX_MM).all() else "scans")
@@ -177,4 +179,10 @@ def _foreground(number: int, volumes: Sequence[Volume], labels: Sequence[np.ndar
         inside = volume.channels[number][label_map > 0]
         if inside.size:
             samples.append(random.choice(inside, SAMPLES_PER_CASE))
+    if not samples:
+        raise MedDINOv3Error(
+            "nothing-annotated",
+            "No training case has an annotated voxel.",
+            "Check the label maps; at least one structure must be drawn.",
+        )
     return np.concatenate(samples).astype(np.float64)

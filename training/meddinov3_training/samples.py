@@ -129,8 +129,12 @@ class PatchSampler:
             if reach >= length:
                 low = high = length / 2
             place = random.uniform(low, high)
+            spread = reach / 4
             if target is not None:
-                spread = reach / 4
-                place = min(max(target[axis] + random.uniform(-spread, spread), low), high)
-            centre.append(place - 0.5 + random.uniform(-jitter, jitter))
+                place = target[axis] + random.uniform(-spread, spread)
+                place = min(max(place, low), high)
+            place += random.uniform(-jitter, jitter)
+            if target is not None:  # also when turned and enlarged the structure stays in sight
+                place = min(max(place, target[axis] - spread), target[axis] + spread)
+            centre.append(place - 0.5)
         return (centre[0], centre[1])

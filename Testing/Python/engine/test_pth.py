@@ -162,7 +162,7 @@ class TestDamaged:
     def test_a_missing_file(self, tmp_path: Path) -> None:
         assert refusal(tmp_path / "gone.pth").code == "file-missing"
 
-    @pytest.mark.parametrize("part", [0.98, 0.5, 0.01])
+    @pytest.mark.parametrize("part", [0.98, 0.5, 0.005])
     @pytest.mark.parametrize("zipped", [True, False])
     def test_a_file_that_ends_too_early(self, tmp_path: Path, zipped: bool, part: float) -> None:
         path = tmp_path / "model.pth"

@@ -8,6 +8,7 @@ import click
 from meddinov3 import __version__
 from meddinov3.errors import Cancelled, MedDINOv3Error
 from rich.console import Console
+from rich.markup import escape
 
 from meddinov3_training.cli.finetune import finetune
 from meddinov3_training.cli.models import models
@@ -32,9 +33,9 @@ def main() -> None:
     try:
         meddinov3(standalone_mode=False)
     except MedDINOv3Error as error:
-        console.print(f"[bold red]Error:[/] {error.message}", markup=True)
+        console.print(f"[bold red]Error:[/] {escape(error.message)}")
         if error.remedy:
-            console.print(f"[bold]What to do:[/] {error.remedy}")
+            console.print(f"[bold]What to do:[/] {escape(error.remedy)}")
         sys.exit(1)
     except (Cancelled, KeyboardInterrupt, click.Abort):
         console.print("Cancelled; nothing was left half-written.")

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import click
 from meddinov3.atomic import whole_file
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.reading import stem
-from meddinov3.writing import LABEL_MAP_ENDINGS, SEGMENTATION_ENDING
+from meddinov3.model_store import find_model
 
 from meddinov3_training.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from meddinov3.segmentation import Model, Segmentation
 
-FILE_ENDINGS = (*LABEL_MAP_ENDINGS, SEGMENTATION_ENDING, ".dcm")
+FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")  # .seg.nrrd ends in .nrrd
 
 
 @click.command()
@@ -88,6 +87,8 @@ def segment(
     as_file = output.name.lower().endswith(FILE_ENDINGS) and not output.is_dir()
     _check(scans, channels, output, as_file, names)
 
+    find_model(model)  # a misspelt name should not wait for torch
+
     from meddinov3.inference.cleanup import Cleanup
     from meddinov3.inference.device import describe_device
     from meddinov3.segmentation import load_model
@@ -131,6 +132,8 @@ def _channels(pairs: tuple[str, ...]) -> dict[str, str]:
 
 def _names(scans: list[Path | None], channels: dict[str, str]) -> list[str]:
     """What the outputs are called; inputs of one name would overwrite each other."""
+    from meddinov3.reading import stem
+
     files = [scan if scan is not None else Path(next(iter(channels.values()))) for scan in scans]
     names = [stem(path) for path in files]
     twice = sorted({name for name in names if names.count(name) > 1})
