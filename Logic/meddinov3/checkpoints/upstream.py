@@ -13,7 +13,7 @@ from torch import Tensor
 
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.network.backbone import BackboneShape, merge_input_channels
-from meddinov3.network.decoder import STAGES
+from meddinov3.network.decoder import STAGES, pack_kernel
 
 UPSTREAM_EPS = 1e-6
 NOT_BACKBONE = ("dino_head", "ibot")
@@ -109,7 +109,7 @@ def decoder_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if int(stage) == STAGES:
             renamed[f"classify.{rest[-1]}"] = value.flatten(1) if rest[-1] == "weight" else value
         elif rest[0] == "0" and len(rest) == 2:
-            renamed[f"stages.{stage}.{rest[1]}"] = value
+            renamed[f"stages.{stage}.{rest[1]}"] = pack_kernel(value) if value.ndim == 4 else value
         elif rest[0] == "1" and len(rest) == 2:
             renamed[f"stages.{stage}.norm.{rest[1]}"] = value
         else:

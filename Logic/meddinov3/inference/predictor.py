@@ -28,6 +28,7 @@ from meddinov3.volume import Volume
 # Network input (B, C, H, W), tokens decoded at a time -> logits (B, K, H, W).
 SliceNetwork = Callable[[Tensor, int | None], Tensor]
 
+TOKENS_DECODED = {"cpu": 128}  # stays in a core's cache: a fifth faster than all at once
 TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 32768, "mps": 4096}
 MARGIN_PIXELS = 32
 
@@ -91,7 +92,8 @@ def predict(
     )
     padded = (-(-size[0] // PATCH), -(-size[1] // PATCH))
     tokens = padded[0] * padded[1]
-    ladder = MemoryLadder(device, batch or max(1, TOKENS_AT_ONCE[device.type] // tokens))
+    at_once = batch or max(1, TOKENS_AT_ONCE[device.type] // tokens)
+    ladder = MemoryLadder(device, at_once, TOKENS_DECODED.get(device.type))
     axes = sampling.mirror_axes if mirror else ()
     label_map = np.zeros(volume.grid.shape, dtype=label_type(description.labels))
     target = sampling.orientation.view(label_map, volume.grid)

@@ -9,6 +9,7 @@ products over any set of tokens, with one reordering at the end.
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +19,14 @@ from meddinov3.network.backbone import PATCH
 
 STAGES = 4
 NORM_EPS = 1e-6
+SLOPE = 1e-2
 
 
 class UpsamplingStage(nn.Module):
     """One 2x2 transposed convolution with channel LayerNorm and GELU, on tokens.
+
+    The kernel is held as the matrix (4 * width_out, width_in) that it is applied as, rows in
+    the order (row, column, channel): see :func:`pack_kernel`.
 
     Args:
         width_in: channels in.
@@ -30,16 +35,16 @@ class UpsamplingStage(nn.Module):
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(width_in, width_out, 2, 2))
+        self.weight = nn.Parameter(torch.empty(4 * width_out, width_in))
         self.bias = nn.Parameter(torch.zeros(width_out))
         self.norm = nn.LayerNorm(width_out, eps=NORM_EPS)
-        nn.init.kaiming_normal_(self.weight, a=1e-2)
+        # He initialisation of the transposed convolution, whose fan is 4 * width_out (upstream).
+        nn.init.normal_(self.weight, std=math.sqrt(2 / (1 + SLOPE**2) / (4 * width_out)))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(M, width_in) to (4*M, width_out); each row becomes its 2 x 2 children, row-major."""
-        kernel = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        children = F.linear(tokens, kernel, self.bias.repeat(4))
-        children = children.reshape(-1, self.weight.shape[1])
+        children = F.linear(tokens, self.weight, self.bias.repeat(4))
+        children = children.reshape(-1, len(self.bias))
         return F.gelu(self.norm(children))
 
 
@@ -58,7 +63,7 @@ class TokenDecoder(nn.Module):
         widths = [width >> stage for stage in range(STAGES + 1)]
         self.stages = nn.ModuleList(UpsamplingStage(a, b) for a, b in itertools.pairwise(widths))
         self.classify = nn.Linear(widths[-1], outputs)
-        nn.init.kaiming_normal_(self.classify.weight, a=1e-2)
+        nn.init.kaiming_normal_(self.classify.weight, a=SLOPE)
         nn.init.zeros_(self.classify.bias)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int], chunk: int | None = None) -> Tensor:
@@ -92,3 +97,13 @@ class TokenDecoder(nn.Module):
         column_bits = [2 + 2 * stage for stage in range(STAGES)]
         logits = logits.permute(0, 2 * STAGES + 1, *row_bits, *column_bits)
         return logits.reshape(count, -1, PATCH, PATCH)
+
+
+def pack_kernel(kernel: Tensor) -> Tensor:
+    """A transposed convolution's kernel (in, out, 2, 2) as the matrix (4 * out, in)."""
+    return kernel.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
+
+
+def unpack_kernel(matrix: Tensor) -> Tensor:
+    """The inverse of :func:`pack_kernel`."""
+    return matrix.unflatten(0, (2, 2, -1)).permute(3, 2, 0, 1).contiguous()

@@ -14,7 +14,7 @@ from meddinov3.checkpoints.pth import read_pth
 from meddinov3.checkpoints.upstream import backbone_weights, decoder_weights, shape_of, unwrap
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.network.backbone import Backbone, BackboneShape, level_indices
-from meddinov3.network.decoder import TokenDecoder
+from meddinov3.network.decoder import TokenDecoder, unpack_kernel
 from meddinov3.network.rope import AxialRope
 from meddinov3.network.segmenter import Segmenter
 from torch import Tensor
@@ -94,7 +94,7 @@ def convolutions(decoder: TokenDecoder, tokens: Tensor, grid: tuple[int, int]) -
     """The decoder as upstream writes it: transposed convolutions on the token map."""
     image = tokens.transpose(1, 2).unflatten(2, grid)
     for stage in decoder.stages:
-        image = F.conv_transpose2d(image, stage.weight, stage.bias, stride=2)
+        image = F.conv_transpose2d(image, unpack_kernel(stage.weight), stage.bias, stride=2)
         image = F.gelu(stage.norm(image.movedim(1, -1)).movedim(-1, 1))
     return F.conv2d(image, decoder.classify.weight[:, :, None, None], decoder.classify.bias)
 

@@ -263,7 +263,7 @@ def test_memory_running_out_at_one_slice_decodes_fewer_tokens() -> None:
     description = describe("a", "b", sampling=Sampling(), intensity=UNCHANGED)
     result = predict(volume, description, ScarceMemory(10**9, tokens=100), CPU, batch=1)
     np.testing.assert_array_equal(result.label_map, thresholded(volume.channels[0]))
-    assert result.notes == ["memory ran out: decoding 100 tokens at a time instead"]
+    assert result.notes == ["memory ran out: decoding 64 tokens at a time instead"]
 
 
 def test_too_large_a_slice_is_an_error_that_names_the_size_that_fits() -> None:

@@ -114,6 +114,7 @@ class TestSixNumbers:
             "nan,1,2,3,4,5",
             "0,inf,0,1,0,1",
             "liver.nrrd",
+            "1,2,3 " * 100,
         ],
     )
     def test_anything_else_is_a_bad_region(self, text: str) -> None:

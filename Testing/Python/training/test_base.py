@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, describe, make_bundle
-from torch import Tensor
-
 from meddinov3.bundle import read_bundle
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.network.backbone import BackboneShape
 from meddinov3.network.segmenter import Segmenter
 from meddinov3_training.base import Base, read_base
+from torch import Tensor
 
 NARROW = "vit_tiny_patch16_dinov3_qkvb"
 
