@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from meddinov3.network.segmenter import Segmenter
 from torch import Tensor
 
 SCRATCH = "scratch:"
+LAST_LAYER = "classify."
 SCRATCH_RATE, MEDDINOV3_RATE = 3e-4, 3e-5
 SCRATCH_LAYER_SCALE = 1.0  # DINOv3's 1e-5 suits long pretraining, not a short run from nothing
 
@@ -33,7 +34,8 @@ class Base:
     Attributes:
         network: description; `outputs` is set by the dataset.
         weights: backbone tensors, empty for random ones.
-        decoder: decoder tensors, used if their shapes fit the new labels.
+        decoder: decoder tensors.
+        labels: names that the decoder's last layer stands for, in its order.
         channels: input channels that `weights` has, or None.
         backbone_rate: peak learning rate of the backbone.
         layer_scale: initial LayerScale of a random network.
@@ -43,13 +45,17 @@ class Base:
     network: NetworkDescription
     weights: Mapping[str, Tensor]
     decoder: Mapping[str, Tensor]
+    labels: tuple[str, ...]
     channels: int | None
     backbone_rate: float
     layer_scale: float = 1e-5
     warmup: float = 0.02
 
-    def load_into(self, network: Segmenter) -> list[str]:
-        """Copy the weights; returns what was left out, in words.
+    def load_into(self, network: Segmenter, labels: Sequence[str]) -> list[str]:
+        """Copy the weights; the last layer only if it stands for the same `labels`.
+
+        Returns:
+            What was left out, in words.
 
         Raises:
             MedDINOv3Error: the backbone's shapes do not fit.
@@ -68,13 +74,15 @@ class Base:
                 "Choose a base with the same input channels and slice context.",
             )
         network.backbone.load_state_dict(weights)
+        own, same = network.decoder.state_dict(), self.labels == tuple(labels)
         fitting = {
-            k: v for k, v in network.decoder.state_dict().items()
-            if k in self.decoder and self.decoder[k].shape == v.shape
-        }  # fmt: skip
-        if self.decoder and len(fitting) < len(network.decoder.state_dict()):
+            key: value
+            for key, value in self.decoder.items()
+            if own[key].shape == value.shape and (same or not key.startswith(LAST_LAYER))
+        }
+        if len(fitting) < len(self.decoder):
             notes.append("the last layer of the decoder starts anew: the labels differ")
-        network.decoder.load_state_dict({k: self.decoder[k] for k in fitting}, strict=False)
+        network.decoder.load_state_dict(fitting, strict=False)
         return notes
 
 
@@ -90,7 +98,7 @@ def read_base(name: str, in_channels: int) -> Base:
     """
     if name.startswith(SCRATCH):
         described = NetworkDescription(name.removeprefix(SCRATCH), 2)
-        return Base(described, {}, {}, None, SCRATCH_RATE, SCRATCH_LAYER_SCALE, 0.05)
+        return Base(described, {}, {}, (), None, SCRATCH_RATE, SCRATCH_LAYER_SCALE, 0.05)
     path = Path(name)
     if path.suffix == ".pth":
         tensors = unwrap(read_pth(path))
@@ -100,7 +108,7 @@ def read_base(name: str, in_channels: int) -> Base:
             path.name, hash_tensors(tensors),
         )  # fmt: skip
         weights = backbone_weights(tensors, in_channels)
-        return Base(described, weights, {}, in_channels, MEDDINOV3_RATE)
+        return Base(described, weights, {}, (), in_channels, MEDDINOV3_RATE)
     description, network = read_bundle(find_model(name))
     weights = network.backbone.state_dict()
     described = NetworkDescription(
@@ -112,6 +120,7 @@ def read_base(name: str, in_channels: int) -> Base:
         described,
         weights,
         network.decoder.state_dict(),
+        tuple(label.name for label in description.labels),
         description.network_channels,
         MEDDINOV3_RATE,
     )

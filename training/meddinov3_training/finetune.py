@@ -166,7 +166,7 @@ def finetune(
         settings.drop_path,
         base.layer_scale,
     )
-    notes = [*plan.reasons, *base.load_into(network)]
+    notes = [*plan.reasons, *base.load_into(network, [label.name for label in dataset.labels])]
     network.to(device)
     run.tell("start", device=str(device), precision=precision, training=len(training),
              held_out=len(held_out), notes=notes)  # fmt: skip
@@ -203,8 +203,9 @@ def _train(
     precision: str,
 ) -> int:
     """Optimise until the budget ends; returns the number of steps."""
-    rates = (settings.decoder_rate, settings.backbone_rate or base.backbone_rate)
-    optimiser = build_optimiser(network, *rates)
+    chosen = settings.backbone_rate
+    backbone_rate = base.backbone_rate if chosen is None else chosen
+    optimiser = build_optimiser(network, settings.decoder_rate, backbone_rate)
     peaks = [group["lr"] for group in optimiser.param_groups]
     scaler = torch.GradScaler(device.type, enabled=precision == "fp16")
     network.train()

@@ -83,7 +83,7 @@ def make_plan(
         )
         spacing = (round(float(chosen[0]), 6), round(float(chosen[1]), 6))
     # The median scan, as nnU-Net; a hair less, so that rounding adds no row of tokens.
-    pixels = np.ceil(extent[1:] / spacing / PIXELS - 0.02) * PIXELS
+    pixels = np.ceil(extent[1:] / spacing / PIXELS - 0.05) * PIXELS
     patch = np.minimum(pixels, largest_patch // PIXELS * PIXELS).astype(int)
     reasons.append(f"patch {patch[0]} x {patch[1]} pixels of {spacing[0]} x {spacing[1]} mm")
     boxes = trained_on or ("boxes" if (extent < BOX_MM).all() else "scans")

@@ -106,4 +106,4 @@ def pack_kernel(kernel: Tensor) -> Tensor:
 
 def unpack_kernel(matrix: Tensor) -> Tensor:
     """The inverse of :func:`pack_kernel`."""
-    return matrix.unflatten(0, (2, 2, -1)).permute(3, 2, 0, 1).contiguous()
+    return matrix.reshape(2, 2, -1, matrix.shape[1]).permute(3, 2, 0, 1).contiguous()

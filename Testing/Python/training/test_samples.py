@@ -206,10 +206,7 @@ def coordinates(
         image = sitk.GetImageFromArray(array * step)
         image.SetSpacing(spacing)
         channels.append(volume_of(sitk.DICOMOrient(image, stored)))
-    volume = Volume(
-        tuple(v.channels[0] for v in channels), channels[0].grid,
-        _owners=tuple(v._owners for v in channels),
-    )  # fmt: skip
+    volume = Volume(tuple(v.channels[0] for v in channels), channels[0].grid)
     labels = tuple(Label(n, v, default_colour(v)) for v, n in enumerate(names, start=1))
     members = tuple((label.value,) for label in labels)
     case = Case("a", (Path("a.nrrd"),), Path("b.nrrd"))
