@@ -60,8 +60,9 @@ def train(dataset: Path, run: Path, budget: str) -> None:
     """Fine-tune from random weights; the settings that made the starter."""
     command = [sys.executable, "-m", "meddinov3_training", "finetune", str(dataset)]
     command += ["--base", "scratch:vit_tiny_patch16_dinov3_qkvb", "--output", str(run)]
-    command += ["--spacing", "0.333,0.333", "--context=-2,-1,0,1,2", "--hold-out", "0"]
-    command += ["--decoder-rate", "1e-3", "--backbone-rate", "1e-3", "--compile"]
+    command += ["--spacing", "0.25,0.25", "--context=-2,-1,0,1,2", "--hold-out", "0"]
+    command += ["--decoder-rate", "8e-4", "--backbone-rate", "8e-4", "--batch", "8"]
+    command += ["--precision", "bf16"]
     command += ["--budget", budget, "--name", NAME, "--body-part", "hippocampus"]
     command += ["--licence", "CC-BY-SA-4.0"]
     subprocess.run(command, check=True)

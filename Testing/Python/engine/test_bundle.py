@@ -110,7 +110,7 @@ class TestRoundTrip:
         for n in range(4):
             expected |= {f"backbone.vit.blocks.{n}.{key}": shape for key, shape in block.items()}
             width = 64 >> n
-            expected[f"decoder.stages.{n}.weight"] = (2 * width, width, 2, 2)
+            expected[f"decoder.stages.{n}.weight"] = (4 * width, 2 * width)
             for key in ("bias", "norm.weight", "norm.bias"):
                 expected[f"decoder.stages.{n}.{key}"] = (width,)
         stored = load_file(bundle / "model.safetensors")
