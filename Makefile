@@ -7,7 +7,7 @@ BIN := .venv/bin
 endif
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test lint benchmarks clean
+.PHONY: demo test lint clean
 
 demo: .venv/.demo
 	$(BIN)/python Testing/Demo/demo.py --output demo-output

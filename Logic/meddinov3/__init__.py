@@ -1,8 +1,8 @@
 """MedDINOv3's engine: volumes, network, models, inference.
 
-    >>> import meddinov3
-    >>> result = meddinov3.segment("scan.nii.gz", model="hippocampus-mr-tiny")
-    >>> result.save("output")
+    >>> from meddinov3.segmentation import load_model, segment
+    >>> result = segment("scan.nii.gz", load_model("hippocampus-mr-tiny"))
+    >>> result.save("scan.seg.nrrd")
 
 Importing this package, its model descriptions and its model list needs no torch.
 """

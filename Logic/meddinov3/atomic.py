@@ -22,7 +22,9 @@ def whole_file(target: Path) -> Iterator[Path]:
     Raises:
         MedDINOv3Error: the folder cannot be written to or the disk is full.
     """
-    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.partial.{target.name}")
+    # Writers choose the format by the ending, in lower case; the name's length is no problem.
+    ending = "".join(target.suffixes[-2:]).lower()
+    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.partial{ending}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -46,7 +48,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         raise MedDINOv3Error(
             "exists", f"'{target.name}' exists already.", "Choose another name or remove it first."
         )
-    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.partial.{target.name}")
+    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.partial")
     try:
         temporary.mkdir(parents=True)
         yield temporary

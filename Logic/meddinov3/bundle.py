@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from meddinov3.atomic import whole_folder
+from meddinov3.atomic import whole_file, whole_folder
 from meddinov3.description import ModelDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
@@ -54,7 +54,7 @@ def write_bundle(
     for key, value in network.state_dict().items():
         value = value.detach().cpu()
         weights[key] = (value.half() if half else value).contiguous()
-    _check_finite(weights, description.id)
+    check_finite(weights, description.id)
     with whole_folder(folder) as partial:
         save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
         digest = sha256(partial / WEIGHTS_FILE)
@@ -76,31 +76,45 @@ def read_bundle(
         MedDINOv3Error: a file is missing or was altered, or tensors do not fit.
     """
     description = read_description(folder)
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        raise MedDINOv3Error(
-            "weights-missing",
-            f"Model '{description.id}' has no {WEIGHTS_FILE}.",
-            "Get the model again from where it came.",
-        )
-    if sha256(path) != description.weights_sha256:
-        raise MedDINOv3Error(
-            "weights-altered",
-            f"The weights of '{description.id}' are not those its model.json was written for.",
-            "Get the model again from where it came.",
-        )
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise MedDINOv3Error(
-            "weights-damaged",
-            f"The weights of '{description.id}' cannot be read: {error}.",
-            "Get the model again from where it came.",
-        ) from error
+    weights = load_weights(folder / WEIGHTS_FILE, description.weights_sha256, description.id)
     network = _build(description)
     _load_strictly(network, weights, description.id)
-    _check_finite(weights, description.id)
+    check_finite(weights, description.id)
     return description, network.float().eval().requires_grad_(False).to(device)
+
+
+def load_weights(path: Path, expected_sha256: str, name: str) -> dict[str, Tensor]:
+    """Read a safetensors file that must be the one it is described as.
+
+    Raises:
+        MedDINOv3Error: it is missing, was altered, or is damaged.
+    """
+    remedy = "Get the model again from where it came."
+    if not path.is_file():
+        raise MedDINOv3Error("weights-missing", f"Model '{name}' has no {path.name}.", remedy)
+    if sha256(path) != expected_sha256:
+        raise MedDINOv3Error(
+            "weights-altered",
+            f"The weights of '{name}' are not those it was described with.",
+            remedy,
+        )
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+        return weights
+    except (SafetensorError, OSError) as error:
+        raise MedDINOv3Error(
+            "weights-damaged", f"The weights of '{name}' cannot be read: {error}.", remedy
+        ) from error
+
+
+def update_description(folder: Path, description: ModelDescription) -> None:
+    """Replace the ``model.json`` of a bundle, for example to add scores; the weights stay.
+
+    Raises:
+        MedDINOv3Error: it cannot be written.
+    """
+    with whole_file(folder / DESCRIPTION_FILE) as partial:
+        partial.write_text(description.to_json(), encoding="utf-8", newline="\n")
 
 
 def _build(description: ModelDescription) -> Segmenter:
@@ -131,7 +145,12 @@ def _load_strictly(network: Segmenter, weights: dict[str, Tensor], name: str) ->
     network.load_state_dict(weights)
 
 
-def _check_finite(weights: dict[str, Tensor], name: str) -> None:
+def check_finite(weights: Mapping[str, Tensor], name: str) -> None:
+    """Refuse weights that are not finite, or have left float16's range.
+
+    Raises:
+        MedDINOv3Error: naming the first such tensor.
+    """
     bad = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if bad:
         raise MedDINOv3Error(

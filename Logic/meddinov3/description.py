@@ -5,19 +5,19 @@ Torch-free, so that Slicer can list models in a moment.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import types
-import typing
+import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import SliceOrientation
 from meddinov3.intensity import IntensityScheme
 from meddinov3.labels import Label
+from meddinov3.plain_json import from_plain, to_plain
 
 FORMAT = 1
+Described = TypeVar("Described")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,21 @@ class Sampling:
     slice_offsets: tuple[float, ...] = (0.0,)
     mirror_axes: tuple[int, ...] = ()
 
+    def problems(self) -> list[tuple[bool, str]]:
+        """What could be wrong, and whether it is."""
+        numbers = (*(self.spacing or ()), *self.slice_offsets)
+        return [
+            (not all(map(math.isfinite, numbers)), "spacing or offsets are no finite numbers"),
+            (any(mm <= 0 for mm in self.spacing or ()), f"spacing is {self.spacing}"),
+            (any(n < 1 for n in self.patch or ()), f"patch is {self.patch}"),
+            (not self.slice_offsets, "there are no slice offsets"),
+            (
+                len(set(self.mirror_axes)) != len(self.mirror_axes)
+                or not set(self.mirror_axes) <= {0, 1},
+                f"mirror_axes are {self.mirror_axes}",
+            ),
+        ]
+
     @property
     def rope_grid(self) -> tuple[float, float] | None:
         """Tokens that span [-1, 1] along (rows, columns)."""
@@ -95,11 +110,13 @@ class Purpose:
     trained_on: str = "scans"
     extent: tuple[float, float, float] | None = None
 
-    def __post_init__(self) -> None:
-        if self.trained_on not in ("boxes", "scans"):
-            raise MedDINOv3Error(
-                "bad-description", f"trained_on is 'boxes' or 'scans', not {self.trained_on!r}."
-            )
+    def problems(self) -> list[tuple[bool, str]]:
+        """What could be wrong, and whether it is."""
+        extent = self.extent or ()
+        return [
+            (self.trained_on not in ("boxes", "scans"), f"trained_on is {self.trained_on!r}"),
+            (not all(math.isfinite(mm) and mm > 0 for mm in extent), f"extent is {extent}"),
+        ]
 
 
 @dataclass(frozen=True)
@@ -147,9 +164,13 @@ class ModelDescription:
             (self.network.outputs != expected, f"{self.network.outputs} outputs for {expected}"),
             (len(set(names)) != len(names), "two labels share a name"),
             (any(v < 1 or v > 65535 for v in values), "label values lie outside 1 to 65535"),
-            (not self.regions and len(set(values)) != len(values), "two labels share a value"),
+            (len(set(values)) != len(values), "two labels share a value"),
             (not self.channels, "there are no input channels"),
             (not self.labels, "there are no labels"),
+            (any(not 0 <= c <= 255 for v in self.labels for c in v.colour), "no such colour"),
+            (not 0 < self.network.norm_eps < 1, f"norm_eps is {self.network.norm_eps}"),
+            *self.sampling.problems(),
+            *self.purpose.problems(),
         ]
         found = [text for wrong, text in problems if wrong]
         if found:
@@ -166,8 +187,7 @@ class ModelDescription:
 
     def to_json(self) -> str:
         """The text of ``model.json``."""
-        content = {"format": FORMAT, **_plain(self)}
-        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return _write_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> ModelDescription:
@@ -176,74 +196,91 @@ class ModelDescription:
         Raises:
             MedDINOv3Error: not JSON, a later format, or fields missing or unknown.
         """
-        try:
-            content = json.loads(text)
-            version = content.pop("format")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise MedDINOv3Error(
-                "bad-description",
-                "model.json is damaged: it is no JSON object with a 'format'.",
-                "Get the model again from where it came.",
-            ) from error
-        if not isinstance(version, int) or version > FORMAT or version < 1:
-            raise MedDINOv3Error(
-                "later-format",
-                f"model.json has format {version}; this version reads up to {FORMAT}.",
-                "Update MedDINOv3.",
-            )
-        try:
-            description: ModelDescription = _rebuild(cls, content)
-        except (TypeError, ValueError, KeyError) as error:
-            raise MedDINOv3Error(
-                "bad-description",
-                f"model.json does not describe a model: {error}.",
-                "Get the model again from where it came.",
-            ) from error
-        return description
+        return _read_json(cls, text, "model.json")
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses and tuples as JSON objects and lists."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+@dataclass(frozen=True)
+class BackboneDescription:
+    """The content of ``backbone.json``: a backbone without decoder, to train from.
+
+    Attributes:
+        id: folder name.
+        name: for people.
+        backbone: timm architecture.
+        in_channels: of the patch kernel, 3 as DINOv3 ships it.
+        overrides: timm arguments that differ from the architecture's.
+        norm_eps: LayerNorm epsilon.
+        rope_precision: ``fp32`` or ``bf16``.
+        origin: ``meddinov3``, ``dinov3`` or ``own``; fine-tuning's rate follows from it.
+        source: where the weights came from, in words.
+        modality: DICOM modality it was pretrained on, or "".
+        licence, attribution: of the weights.
+        has_mask_token: whether pretraining can go on from it.
+        training: record of how it was made (free form; no paths, no patient data).
+        weights_sha256: of ``backbone.safetensors``.
+    """
+
+    id: str
+    name: str
+    backbone: str
+    in_channels: int = 3
+    overrides: dict[str, int] = field(default_factory=dict)
+    norm_eps: float = 1e-6
+    rope_precision: str = "fp32"
+    origin: str = "own"
+    source: str = ""
+    modality: str = ""
+    licence: str = ""
+    attribution: str = ""
+    has_mask_token: bool = False
+    training: dict[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
+
+    def to_json(self) -> str:
+        """The text of ``backbone.json``."""
+        return _write_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> BackboneDescription:
+        """Read ``backbone.json`` of this or an older format.
+
+        Raises:
+            MedDINOv3Error: not JSON, a later format, or fields missing or unknown.
+        """
+        return _read_json(cls, text, "backbone.json")
 
 
-def _rebuild(kind: Any, value: Any) -> Any:
-    """The inverse of :func:`_plain`, following type hints; unknown fields are errors."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise TypeError(f"{kind.__name__} must be an object")
-        hints = typing.get_type_hints(kind)
-        unknown = set(value) - set(hints)
-        if unknown:
-            raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
-        return kind(**{key: _rebuild(hints[key], item) for key, item in value.items()})  # type: ignore[operator]
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _rebuild(next(a for a in arguments if a is not type(None)), value)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise TypeError(f"expected a list, got {value!r}")
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_rebuild(arguments[0], item) for item in value)
-        if len(value) != len(arguments):
-            raise TypeError(f"expected {len(arguments)} values, got {value!r}")
-        return tuple(_rebuild(a, item) for a, item in zip(arguments, value, strict=True))
-    if origin is dict and arguments[1] is not Any:
-        if not isinstance(value, dict):
-            raise TypeError(f"expected an object, got {value!r}")
-        return {key: _rebuild(arguments[1], item) for key, item in value.items()}
-    if origin is dict or kind in (Any, dict):
-        return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(f"expected {kind.__name__}, got {value!r}")
-    return value
+def _write_json(description: Any) -> str:
+    content = {"format": FORMAT, **to_plain(description)}
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _read_json(kind: type[Described], text: str, file: str) -> Described:
+    try:
+        content = json.loads(text, parse_constant=_not_finite)
+        version = content.pop("format")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise MedDINOv3Error(
+            "bad-description",
+            f"{file} is damaged: it is no JSON object with a 'format', or holds no finite numbers.",
+            "Get the model again from where it came.",
+        ) from error
+    if not isinstance(version, int) or version > FORMAT or version < 1:
+        raise MedDINOv3Error(
+            "later-format",
+            f"{file} has format {version}; this version reads up to {FORMAT}.",
+            "Update MedDINOv3.",
+        )
+    try:
+        description: Described = from_plain(kind, content)
+    except (TypeError, ValueError, KeyError) as error:
+        raise MedDINOv3Error(
+            "bad-description",
+            f"{file} does not describe what it should: {error}.",
+            "Get the model again from where it came.",
+        ) from error
+    return description
+
+
+def _not_finite(name: str) -> float:
+    raise ValueError(f"{name} is no finite number")

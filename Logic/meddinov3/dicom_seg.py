@@ -14,6 +14,11 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.labels import Code, Label
 
 SERIES_NUMBER = 300
+# What DICOM asks to be present, if empty, and anonymisers remove; copied from the scan's slices.
+REFERRED = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+    "StudyDate", "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip
 
 
 def write_dicom_seg(
@@ -81,7 +86,7 @@ def write_dicom_seg(
         )
         for number, label in enumerate(shown, start=1)
     ]
-    values = np.zeros(label_map.shape, dtype=np.uint8)
+    values = np.zeros(label_map.shape, dtype=np.uint8 if len(shown) < 256 else np.uint16)
     for number, label in enumerate(shown, start=1):
         values[label_map == label.value] = number
     segmentation = Segmentation(
@@ -123,6 +128,9 @@ def _complete(slices: list[Any]) -> list[str]:
         )
         item.StudyInstanceUID = item.get("StudyInstanceUID") or study
         item.SeriesInstanceUID = item.get("SeriesInstanceUID") or series
+        for name in REFERRED:
+            if name not in item:
+                setattr(item, name, "")
     if not emptied:
         return []
     return [

@@ -1,7 +1,7 @@
 """One DICOM series: its slices in order, and whether they lie on a grid.
 
-The positions of the slices are checked here, since the reader below assumes even spacing from
-the first two.
+The positions of the slices are checked here, since the reader below assumes even spacing and
+takes what is missing for 1 mm.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.volume import Volume, volume_of
 
 MODALITY = "0008|0060"
+PIXEL_SPACING = "0028|0030"
+RESCALING = ("0028|1052", "0028|1053")  # intercept, slope
 THICKNESS = "0018|0050"
 POSITION = "0020|0032"
 DIRECTION = "0020|0037"
@@ -47,6 +49,10 @@ def read_series(folder: Path) -> Volume:
     reader.MetaDataDictionaryArrayUpdateOn()
     try:
         image = reader.Execute()
+        if _varies(reader, len(files), RESCALING):
+            # The type of the first slice would cut the others' values to whole numbers.
+            reader.SetOutputPixelType(sitk.sitkFloat32)
+            image = reader.Execute()
     except RuntimeError as error:
         raise MedDINOv3Error(
             "unreadable",
@@ -83,7 +89,16 @@ def _find(folder: Path) -> tuple[Path, tuple[str, ...]]:
 
 def _check_grid(reader: sitk.ImageSeriesReader, count: int, name: str) -> None:
     """Refuse slices that are turned, shifted, doubled or unevenly spaced."""
-    positions, directions = _geometry(reader, count, POSITION), _geometry(reader, count, DIRECTION)
+    spacings = _geometry(reader, count, PIXEL_SPACING, 2)
+    positions = _geometry(reader, count, POSITION, 3)
+    directions = _geometry(reader, count, DIRECTION, 6)
+    if spacings is None or (count > 1 and (positions is None or directions is None)):
+        raise MedDINOv3Error(
+            "no-geometry",
+            f"The DICOM series in '{name}' does not say where its slices lie: pixel spacing, "
+            "position or orientation is missing in some of them.",
+            EXPORT_AGAIN,
+        )
     if count < 2 or positions is None or directions is None:
         return
     problem = ""
@@ -93,7 +108,9 @@ def _check_grid(reader: sitk.ImageSeriesReader, count: int, name: str) -> None:
     distance = float(np.median(np.abs(gaps)))
     allowed = max(EVEN, 0.02 * distance)
     sideways = np.linalg.norm(steps - np.outer(gaps, normal), axis=1)
-    if np.abs(directions - directions[0]).max() > 1e-3:
+    if np.abs(spacings - spacings[0]).max() > 1e-3:
+        problem = "its slices differ in pixel spacing"
+    elif np.abs(directions - directions[0]).max() > 1e-3:
         problem = "its slices are turned against each other"
     elif (np.abs(gaps) < EVEN / 10).any():
         problem = "several slices lie at one position (a slice twice, or several time points)"
@@ -111,11 +128,27 @@ def _check_grid(reader: sitk.ImageSeriesReader, count: int, name: str) -> None:
         )
 
 
-def _geometry(reader: sitk.ImageSeriesReader, count: int, tag: str) -> np.ndarray | None:
-    """A tag's numbers for every slice (count, n), or None if a slice lacks them."""
+def _geometry(
+    reader: sitk.ImageSeriesReader, count: int, tag: str, length: int
+) -> np.ndarray | None:
+    """A tag's numbers for every slice (count, length), or None if a slice lacks them."""
     rows = []
     for number in range(count):
-        if not reader.HasMetaDataKey(number, tag):
+        text = reader.GetMetaData(number, tag) if reader.HasMetaDataKey(number, tag) else ""
+        try:
+            row = [float(part) for part in text.split("\\")]
+        except ValueError:
             return None
-        rows.append([float(part) for part in reader.GetMetaData(number, tag).split("\\")])
+        if len(row) != length:
+            return None
+        rows.append(row)
     return np.array(rows)
+
+
+def _varies(reader: sitk.ImageSeriesReader, count: int, tags: tuple[str, ...]) -> bool:
+    """Whether one of the tags differs between slices."""
+    return any(
+        len({reader.GetMetaData(n, t) if reader.HasMetaDataKey(n, t) else "" for n in range(count)})
+        > 1
+        for t in tags
+    )

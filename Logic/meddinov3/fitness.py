@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from meddinov3.description import ModelDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.region import IndexBox, Region, index_box
@@ -9,6 +11,7 @@ from meddinov3.volume import Volume
 
 LARGEST = 1.5  # times the training extent
 ROUNDING = 1.01
+AIR = -500.0  # Hounsfield units; MR has no values like that
 
 
 def check_fitness(
@@ -32,10 +35,15 @@ def check_fitness(
             "Give one --channel NAME=FILE for each.",
         )
     box = index_box(region, volume.grid, description.sampling.orientation)
-    return [*_check_extent(volume, description, box), *_check_modality(volume, description)]
+    return [
+        *_check_extent(volume, description, box, region is not None),
+        *_check_modality(volume, description),
+    ]
 
 
-def _check_extent(volume: Volume, description: ModelDescription, box: IndexBox) -> list[str]:
+def _check_extent(
+    volume: Volume, description: ModelDescription, box: IndexBox, has_region: bool
+) -> list[str]:
     purpose, orientation = description.purpose, description.sampling.orientation
     if purpose.extent is None:
         return []
@@ -49,8 +57,12 @@ def _check_extent(volume: Volume, description: ModelDescription, box: IndexBox) 
         raise MedDINOv3Error(
             "region-needed",
             f"The model '{description.id}' was trained on boxes of about {there} around its "
-            f"structure; this scan or region measures {here}, more than {LARGEST} times that.",
-            "Give a box around the structure with --roi.",
+            f"structure; this {'region' if has_region else 'scan'} measures {here}, more than "
+            f"{LARGEST} times that.",
+            "Make the region smaller, or turn it to the scan's axes: what counts is the box "
+            "around it along those axes."
+            if has_region
+            else "Give a box around the structure with --roi.",
         )
     return [
         f"the scan measures {here}, the model was trained on about {there}: "
@@ -70,6 +82,11 @@ def _check_modality(volume: Volume, description: ModelDescription) -> list[str]:
     wanted = description.purpose.modality
     if volume.modality and wanted and volume.modality != wanted:
         return [f"the scan is {volume.modality}, the model was trained on {wanted}"]
-    if wanted == "CT" and not volume.modality and float(volume.channels[0].min()) >= 0:
+    if volume.modality:
+        return []
+    lowest = float(np.nanmin(volume.channels[0]))
+    if wanted == "CT" and lowest >= 0:
         return ["no voxel is below 0: this does not look like CT in Hounsfield units"]
+    if wanted == "MR" and lowest <= AIR:
+        return [f"voxels as low as {lowest:.0f} look like CT; the model was trained on MR"]
     return []

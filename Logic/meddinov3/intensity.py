@@ -10,6 +10,9 @@ transform is applied to the slices in hand.
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,10 +38,10 @@ class IntensityScheme:
         clip: (low, high) before anything else, or None.
         mean: subtracted (``ct``, ``fixed``).
         std: divided by (``ct``, ``fixed``).
-        mask: voxels that count for ``zscore``: ``none`` all of them, ``nonzero_box`` the box
-            around non-zero voxels (nnU-Net's crop), ``nonzero`` the non-zero region with its
-            holes filled; outside it voxels then stay zero (use_mask_for_norm; takes one more
-            byte a voxel).
+        mask: voxels that count for ``zscore`` and ``range``: ``none`` all of them,
+            ``nonzero_box`` the box around voxels that are non-zero in any channel (nnU-Net's
+            crop), ``nonzero`` those voxels themselves with their holes filled; outside them
+            voxels then stay zero (use_mask_for_norm; holds one byte a voxel, four in passing).
     """
 
     kind: str = "zscore"
@@ -48,11 +51,16 @@ class IntensityScheme:
     mask: str = "none"
 
     def __post_init__(self) -> None:
-        if self.kind not in SCHEMES or self.mask not in MASKS or not self.std > 0:
+        low, high = self.clip or (0.0, 1.0)
+        numbers = math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0
+        ordered = math.isfinite(low) and math.isfinite(high) and low <= high
+        if self.kind not in SCHEMES or self.mask not in MASKS or not numbers or not ordered:
             raise MedDINOv3Error(
                 "bad-intensity-scheme",
-                f"Intensity scheme {self.kind!r}, mask {self.mask!r}, std {self.std} is unknown.",
-                f"Kinds are {', '.join(SCHEMES)}; masks are {', '.join(MASKS)}; std is positive.",
+                f"Intensity scheme {self.kind!r}, mask {self.mask!r}, clip {self.clip}, "
+                f"mean {self.mean}, std {self.std} makes no sense.",
+                f"Kinds are {', '.join(SCHEMES)}; masks are {', '.join(MASKS)}; std is positive, "
+                "the clip does not descend.",
             )
 
     @classmethod
@@ -60,22 +68,23 @@ class IntensityScheme:
         """The released MedDINOv3 figures for CT in Hounsfield units."""
         return cls("ct", MEDDINOV3_CT["clip"], MEDDINOV3_CT["mean"], MEDDINOV3_CT["std"])  # type: ignore[arg-type]
 
-    def fit(self, slices: np.ndarray) -> IntensityTransform:
+    def fit(self, slices: np.ndarray, body: NonzeroBody | None = None) -> IntensityTransform:
         """Find the transform for one channel.
 
         Args:
-            slices: (slices, rows, columns), any type; read slice by slice, not copied.
+            slices: (slices, rows, columns), any type; read slice by slice, not copied. Values
+                that are no finite numbers count for nothing.
+            body: the non-zero part of all channels; of `slices` alone if None.
         """
         if self.kind in ("ct", "fixed"):
             return IntensityTransform(self.clip, self.mean, self.std)
-        if self.kind == "range":
-            low, high = float(slices.min()), float(slices.max())
-            if self.clip is not None:
-                low, high = (min(max(end, self.clip[0]), self.clip[1]) for end in (low, high))
-            return IntensityTransform(self.clip, low, max(high - low, 1e-8))
-        region = _nonzero_region(slices) if self.mask == "nonzero" else None
+        body = body or NonzeroBody([slices])
+        region = body.region if self.mask == "nonzero" else None
         if self.mask == "nonzero_box":
-            slices = slices[nonzero_box(slices)]
+            slices = slices[body.box]
+        if self.kind == "range":
+            low, high = _range(slices, region, self.clip)
+            return IntensityTransform(self.clip, low, max(high - low, 1e-8), region)
         mean, std = _moments(slices, region, self.clip)
         return IntensityTransform(self.clip, mean, max(std, 1e-8), region)
 
@@ -105,18 +114,61 @@ class IntensityTransform:
         return result
 
 
+class NonzeroBody:
+    """Where any channel of a scan is not zero (nnU-Net's ``create_nonzero_mask``).
+
+    Args:
+        channels: arrays (slices, rows, columns) of one shape.
+    """
+
+    def __init__(self, channels: Sequence[np.ndarray]) -> None:
+        self._channels = tuple(channels)
+
+    @functools.cached_property
+    def box(self) -> tuple[slice, slice, slice]:
+        """The box (slices, rows, columns) around it; everything if there is nothing."""
+        return nonzero_box(*self._channels)
+
+    @functools.cached_property
+    def region(self) -> np.ndarray:
+        """Boolean (slices, rows, columns), holes filled."""
+        from scipy import ndimage  # slow to import, and listing models needs none of it
+
+        filled = np.zeros(self._channels[0].shape, dtype=bool)
+        for channel in self._channels:
+            for number, plane in enumerate(channel):
+                filled[number] |= _filled(plane)
+        return np.asarray(ndimage.binary_fill_holes(filled))
+
+
+def _values(
+    slices: np.ndarray, region: np.ndarray | None, clip: tuple[float, float] | None
+) -> Iterator[np.ndarray]:
+    """The voxels that count, slice by slice, float64, clipped; empty slices left out."""
+    for number, plane in enumerate(slices):
+        values = plane.ravel() if region is None else plane[region[number]]
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            values = values[np.isfinite(values)]
+        if values.size:
+            values = values.astype(np.float64)
+            yield values if clip is None else values.clip(*clip, out=values)
+
+
+def _range(
+    slices: np.ndarray, region: np.ndarray | None, clip: tuple[float, float] | None
+) -> tuple[float, float]:
+    ends = [(float(v.min()), float(v.max())) for v in _values(slices, region, clip)]
+    if not ends:
+        return 0.0, 1.0
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
 def _moments(
     slices: np.ndarray, region: np.ndarray | None, clip: tuple[float, float] | None
 ) -> tuple[float, float]:
     """Mean and population standard deviation, combined over slices (Chan's formula)."""
     count, mean, squares = 0, 0.0, 0.0
-    for number, plane in enumerate(slices):
-        values = plane if region is None else plane[region[number]]
-        if values.size == 0:
-            continue
-        values = values.astype(np.float64)
-        if clip is not None:
-            values = values.clip(*clip)
+    for values in _values(slices, region, clip):
         step = values.mean() - mean
         total = count + values.size
         squares += (
@@ -129,21 +181,24 @@ def _moments(
     return float(mean), float(np.sqrt(squares / count))
 
 
-def _nonzero_region(slices: np.ndarray) -> np.ndarray:
-    from scipy import ndimage  # slow to import, and listing models needs none of it
+def _filled(plane: np.ndarray) -> np.ndarray:
+    filled = np.not_equal(plane, 0)
+    return np.logical_and(filled, np.isfinite(plane)) if plane.dtype.kind == "f" else filled
 
-    return np.asarray(ndimage.binary_fill_holes(slices != 0))
 
+def nonzero_box(*channels: np.ndarray) -> tuple[slice, slice, slice]:
+    """The box (slices, rows, columns) around voxels that are non-zero in any of the channels.
 
-def nonzero_box(slices: np.ndarray) -> tuple[slice, slice, slice]:
-    """The box (slices, rows, columns) around non-zero voxels; everything if there are none."""
-    rows, columns = np.zeros(slices.shape[1], bool), np.zeros(slices.shape[2], bool)
-    shown = np.zeros(len(slices), bool)
-    for number, plane in enumerate(slices):
-        filled = plane != 0
-        shown[number] = filled.any()
-        rows |= filled.any(axis=1)
-        columns |= filled.any(axis=0)
+    Everything if there are none.
+    """
+    shape = channels[0].shape
+    shown, rows, columns = (np.zeros(n, dtype=bool) for n in shape)
+    for channel in channels:
+        for number, plane in enumerate(channel):
+            filled = _filled(plane)
+            shown[number] |= filled.any()
+            rows |= filled.any(axis=1)
+            columns |= filled.any(axis=0)
     if not shown.any():
         return (slice(None), slice(None), slice(None))
     ends = [np.flatnonzero(axis)[[0, -1]] for axis in (shown, rows, columns)]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 
 def peak_memory() -> int:
     """Peak resident memory of this process in bytes."""
     if sys.platform == "win32":
         return _peak_on_windows()
+    if sys.platform == "linux":  # getrusage would count what the parent held before exec
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -60,7 +60,10 @@ def read_voxels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
             source = cast("BinaryIO", stream)
             header = _read_header(source)
             source.seek(header.offset)
-            return _read_array(source, header, shape)
+            voxels = _read_array(source, header, shape)
+            while packed and source.read(2**20):  # the checksum is compared at the very end
+                pass
+            return voxels
     except zlib.error as error:
         raise OSError(str(error)) from error
 
@@ -80,6 +83,8 @@ def _read_header(stream: BinaryIO) -> _Header:
             continue
         if kind not in TYPES or not np.isfinite([slope, intercept]).all():
             raise NotSupportedHereError(f"voxel type {kind}")
+        if not size + 4 <= offset < 2**31:  # the header and its extension flag come first
+            raise NotSupportedHereError(f"voxels at byte {offset}")
         return _Header(np.dtype(order + TYPES[kind]), int(offset), float(slope), float(intercept))
     raise NotSupportedHereError("no single-file NIfTI")
 

@@ -63,6 +63,12 @@ def read_label_map(path: Path) -> tuple[np.ndarray, Grid]:
 def _read_file(path: Path) -> Volume:
     if not path.is_file():
         raise MedDINOv3Error("file-missing", f"There is no file '{path}'.", "Check the path.")
+    if path.suffix.lower() in (".dcm", ".ima"):
+        raise MedDINOv3Error(
+            "single-slice",
+            f"'{path.name}' is a single DICOM file, not a series.",
+            "Give the folder that holds all slices of the series.",
+        )
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -71,12 +77,28 @@ def _read_file(path: Path) -> Volume:
         if path.name.lower().endswith(nifti.ENDINGS):
             return _read_nifti(reader, path)
         return volume_of(reader.Execute())
-    except (RuntimeError, EOFError, OSError) as error:
+    except MemoryError as error:
         raise MedDINOv3Error(
-            "unreadable",
-            f"'{path.name}' cannot be read as an image: {_reason(error)}",
-            f"Readable are {', '.join(READABLE)} and folders with a DICOM series.",
+            "scan-too-large",
+            f"'{path.name}' does not fit into memory: its header states "
+            f"{' x '.join(map(str, reader.GetSize()))} voxels.",
+            "If that is not its real size the file is damaged: export it again. Otherwise crop it.",
         ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> MedDINOv3Error:
+    reason = _reason(error)
+    remedy = f"Copy or export it again; readable are {', '.join(READABLE)} and DICOM folders."
+    if "orthonormal" in reason:
+        reason = "its header (sform) describes sheared axes, which is no voxel grid."
+        remedy = "Resample it to a regular grid, or correct the header's sform."
+    elif "No such file" in reason:  # what ITK says of a header without its voxels
+        reason = "it is cut off, or the file with its voxels is missing."
+    return MedDINOv3Error(
+        "unreadable", f"'{path.name}' cannot be read as an image: {reason}", remedy
+    )
 
 
 def _check_shape(reader: sitk.ImageFileReader, path: Path) -> None:

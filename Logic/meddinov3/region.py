@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,7 @@ import numpy as np
 
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import DIRECTIONS, FloatArray, Grid, SliceOrientation, nearest_axes
+from meddinov3.intensity import nonzero_box
 from meddinov3.reading import read_label_map
 
 IndexBox = tuple[slice, slice, slice]
@@ -66,12 +68,12 @@ class LabelRegion:
 
     def corners(self) -> FloatArray:
         """See :class:`Region`."""
-        found = np.nonzero(self.labels)
-        if not len(found[0]):
+        if not self.labels.any():
             raise MedDINOv3Error(
                 "empty-region", "The region's label map is empty.", "Paint the region first."
             )
-        ends = [(axis.min() - 0.5, axis.max() + 0.5) for axis in reversed(found)]
+        box = nonzero_box(self.labels)
+        ends = [(part.start - 0.5, part.stop - 0.5) for part in reversed(box)]
         index = np.array(np.meshgrid(*ends)).reshape(3, -1).T
         return self.grid.to_patient(index)
 
@@ -97,8 +99,9 @@ def read_region(text: str) -> Region:
     path = Path(text)
     if path.name.lower().endswith(".json"):
         return _read_markups(path)
-    if path.is_file():
-        return LabelRegion(*read_label_map(path))
+    with suppress(OSError):  # a text too long for a file name is none
+        if path.is_file():
+            return LabelRegion(*read_label_map(path))
     try:
         numbers = np.array([float(part) for part in text.replace(",", " ").split()])
     except ValueError:

@@ -171,7 +171,7 @@ def segment(
     model: Model,
     *,
     channels: dict[str, str] | None = None,
-    region: str | Region | None = None,
+    region: str | Path | Region | None = None,
     labels: Sequence[str] | None = None,
     mirror: bool = False,
     cleanup: Cleanup | None = None,
@@ -199,7 +199,7 @@ def segment(
     watch = Stopwatch()
     watch.enter("read")
     volume = image if isinstance(image, Volume) else read_scan(image, channels, model.description)
-    area = read_region(region) if isinstance(region, str) else region
+    area = read_region(str(region)) if isinstance(region, (str, Path)) else region
     watch.enter("check")
     notes = check_fitness(volume, model.description, area)
     watch.enter("")

@@ -35,7 +35,28 @@ def write_label_map(path: Path, label_map: np.ndarray, grid: Grid) -> None:
             f"'{path.name}' has no ending that a label map can be written to.",
             f"Use {', '.join((*LABEL_MAP_ENDINGS, SEGMENTATION_ENDING))}.",
         )
+    check_nifti_twin(path)
     _write(path, image_of(label_map, grid), grid)
+
+
+def check_nifti_twin(path: Path) -> None:
+    """Refuse ``x.nii.gz`` beside ``x.nii`` and the reverse.
+
+    ITK, and so Slicer, looks for the voxels of either under both names and would show those
+    of the other file.
+    """
+    name = path.name.lower()
+    if not name.endswith((".nii", ".nii.gz")):
+        return
+    gzipped = name.endswith(".gz")
+    twin = path.with_name(path.name[:-3] if gzipped else path.name + ".gz")
+    if twin.is_file():
+        raise MedDINOv3Error(
+            "nifti-twin",
+            f"'{path.name}' cannot lie beside '{twin.name}': Slicer and other programs confuse "
+            "NIfTI files that differ in .gz only, and would read one for the other.",
+            "Choose another --output folder or name, or .nrrd.",
+        )
 
 
 def write_segmentation(

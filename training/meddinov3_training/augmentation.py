@@ -1,9 +1,10 @@
 """Training samples: one interpolation from the scan's slice to an augmented patch.
 
 Rotation, scaling, mirroring and shift are composed with the resampling to the network's
-spacing, so that every pixel is interpolated once. Intensity changes and their probabilities
-follow nnU-Net (Isensee et al. 2021); rotation is limited because scans are brought into one
-orientation first.
+spacing, so that every pixel is interpolated once. The intensity changes are nnU-Net's kinds
+(Isensee et al. 2021) with strengths of our own: the noise is stronger, all channels change
+together, a low resolution comes a little less often. Rotation is limited because scans are
+brought into one orientation first.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Augmentation:
         rotation, rotation_p: degrees either way.
         scaling, scaling_p: zoom, log-uniform between 1/scaling and scaling.
         shift: of the patch, in pixels either way.
-        noise_p, blur_p, brightness_p, contrast_p, low_resolution_p, gamma_p: nnU-Net's.
+        noise_p, blur_p, brightness_p, contrast_p, low_resolution_p, gamma_p: chance of each.
     """
 
     rotation: float = 30.0

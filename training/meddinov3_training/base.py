@@ -1,4 +1,4 @@
-"""What fine-tuning starts from: random weights, a backbone file, or another model."""
+"""What fine-tuning starts from: random weights, a backbone, or another model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meddinov3.backbone_file import DESCRIPTION_FILE, read_backbone
 from meddinov3.bundle import hash_tensors, read_bundle
 from meddinov3.checkpoints.pth import read_pth
 from meddinov3.checkpoints.upstream import (
@@ -16,14 +17,15 @@ from meddinov3.checkpoints.upstream import (
 )
 from meddinov3.description import NetworkDescription
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.model_store import find_model
-from meddinov3.network.backbone import BackboneShape
+from meddinov3.model_store import find_model, read_description
+from meddinov3.network.backbone import merge_input_channels
 from meddinov3.network.segmenter import Segmenter
 from torch import Tensor
 
 SCRATCH = "scratch:"
 LAST_LAYER = "classify."
-SCRATCH_RATE, MEDDINOV3_RATE = 3e-4, 3e-5
+KERNEL = "vit.patch_embed.proj.weight"
+RATES = {"scratch": 3e-4, "dinov3": 1e-4, "meddinov3": 3e-5, "own": 3e-5}
 SCRATCH_LAYER_SCALE = 1.0  # DINOv3's 1e-5 suits long pretraining, not a short run from nothing
 
 
@@ -40,6 +42,7 @@ class Base:
         backbone_rate: peak learning rate of the backbone.
         layer_scale: initial LayerScale of a random network.
         warmup: share of the run.
+        licence, attribution: of the weights; a model trained from them inherits both.
     """
 
     network: NetworkDescription
@@ -50,6 +53,8 @@ class Base:
     backbone_rate: float
     layer_scale: float = 1e-5
     warmup: float = 0.02
+    licence: str = ""
+    attribution: str = ""
 
     def load_into(self, network: Segmenter, labels: Sequence[str]) -> list[str]:
         """Copy the weights; the last layer only if it stands for the same `labels`.
@@ -71,7 +76,7 @@ class Base:
             raise MedDINOv3Error(
                 "base-does-not-fit",
                 f"The base's backbone does not fit ({(wrong or sorted(weights))[0]}).",
-                "Choose a base with the same input channels and slice context.",
+                "Choose a base with the same number of input channels and the same --context.",
             )
         network.backbone.load_state_dict(weights)
         own, same = network.decoder.state_dict(), self.labels == tuple(labels)
@@ -86,11 +91,26 @@ class Base:
         return notes
 
 
+def base_offsets(name: str) -> tuple[float, ...]:
+    """The slice context that a base was trained with; (0,) where it had none.
+
+    Args:
+        name: see :func:`read_base`.
+
+    Raises:
+        MedDINOv3Error: it is named like a model and there is none.
+    """
+    if name.startswith(SCRATCH) or Path(name).suffix == ".pth" or _is_backbone_file(Path(name)):
+        return (0.0,)
+    return read_description(find_model(name)).sampling.slice_offsets
+
+
 def read_base(name: str, in_channels: int) -> Base:
     """Understand ``--base``.
 
     Args:
-        name: ``scratch:TIMM_NAME``, a ``.pth`` file of MedDINOv3 or DINOv3, or a model.
+        name: ``scratch:TIMM_NAME``, a ``.pth`` file of MedDINOv3 or DINOv3, the folder of a
+            backbone file, or a model.
         in_channels: input channels of the network to be trained.
 
     Raises:
@@ -98,17 +118,12 @@ def read_base(name: str, in_channels: int) -> Base:
     """
     if name.startswith(SCRATCH):
         described = NetworkDescription(name.removeprefix(SCRATCH), 2)
-        return Base(described, {}, {}, (), None, SCRATCH_RATE, SCRATCH_LAYER_SCALE, 0.05)
+        return Base(described, {}, {}, (), None, RATES["scratch"], SCRATCH_LAYER_SCALE, 0.05)
     path = Path(name)
     if path.suffix == ".pth":
-        tensors = unwrap(read_pth(path))
-        shape: BackboneShape = shape_of(tensors, in_channels)
-        described = NetworkDescription(
-            shape.name, 2, shape.overrides, shape.norm_eps, shape.rope_precision,
-            path.name, hash_tensors(tensors),
-        )  # fmt: skip
-        weights = backbone_weights(tensors, in_channels)
-        return Base(described, weights, {}, (), in_channels, MEDDINOV3_RATE)
+        return _from_pth(path, in_channels)
+    if _is_backbone_file(path):
+        return _from_backbone_file(path, in_channels)
     description, network = read_bundle(find_model(name))
     weights = network.backbone.state_dict()
     described = NetworkDescription(
@@ -122,5 +137,40 @@ def read_base(name: str, in_channels: int) -> Base:
         network.decoder.state_dict(),
         tuple(label.name for label in description.labels),
         description.network_channels,
-        MEDDINOV3_RATE,
+        RATES["own"],
+        licence=description.licence,
+        attribution=description.attribution,
     )
+
+
+def _is_backbone_file(path: Path) -> bool:
+    return (path / DESCRIPTION_FILE).is_file()
+
+
+def _from_pth(path: Path, in_channels: int) -> Base:
+    content = read_pth(path)
+    tensors = unwrap(content)
+    shape = shape_of(tensors, in_channels)
+    described = NetworkDescription(
+        shape.name, 2, shape.overrides, shape.norm_eps, shape.rope_precision,
+        path.name, hash_tensors(tensors),
+    )  # fmt: skip
+    origin = "meddinov3" if "teacher" in content else "dinov3"
+    weights = backbone_weights(tensors, in_channels)
+    return Base(described, weights, {}, (), in_channels, RATES[origin])
+
+
+def _from_backbone_file(path: Path, in_channels: int) -> Base:
+    read = read_backbone(path)
+    description, weights = read.description, dict(read.weights)
+    described = NetworkDescription(
+        description.backbone, 2, dict(description.overrides), description.norm_eps,
+        description.rope_precision, f"backbone {description.id}", hash_tensors(weights),
+    )  # fmt: skip
+    if description.in_channels != in_channels:
+        weights[KERNEL] = merge_input_channels(weights[KERNEL], in_channels)
+    rate = RATES.get(description.origin, RATES["own"])
+    return Base(
+        described, weights, {}, (), in_channels, rate,
+        licence=description.licence, attribution=description.attribution,
+    )  # fmt: skip

@@ -5,11 +5,14 @@ Nothing in such a folder is ever changed.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.labels import Label
 from meddinov3.reading import read_label_map, read_volume
@@ -81,6 +84,9 @@ def read_dataset(folder: Path) -> Dataset:
             raise ValueError(f"the channels of {short[0]}: {len(names)} images are needed")
         if not labels:
             raise ValueError("labels: there is none beside the background")
+        values = [label.value for label in labels]
+        if len(set(values)) != len(values):
+            raise ValueError("labels: two of them have one value")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MedDINOv3Error(
             "bad-dataset",
@@ -147,8 +153,9 @@ def _cases(folder: Path, content: dict[str, Any], channels: int) -> list[Case]:
             )
             for name, entry in listed.items()
         ]
-    if isinstance(content.get("training"), list) and content["training"]:
-        return [_decathlon_case(folder, entry) for entry in content["training"]]
+    listed = content.get("training")
+    if isinstance(listed, list) and listed and "file_ending" not in content:
+        return [_decathlon_case(folder, entry) for entry in listed]
     ending = content["file_ending"]
     return [
         Case(
@@ -157,6 +164,7 @@ def _cases(folder: Path, content: dict[str, Any], channels: int) -> list[Case]:
             label,
         )
         for label in sorted((folder / "labelsTr").glob(f"*{ending}"))
+        if not label.name.startswith(".")  # macOS leaves such files beside real ones
     ]
 
 
@@ -170,11 +178,11 @@ def _inside(folder: Path, name: str) -> Path:
     return path if path.is_absolute() else folder / path
 
 
-def read_case_label(case: Case, volume: Volume) -> Any:
-    """The case's label map (k, j, i), checked to lie on the scan's grid.
+def read_case_label(case: Case, volume: Volume, dataset: Dataset) -> np.ndarray:
+    """The case's label map (k, j, i), checked against its scan and the dataset.
 
     Raises:
-        MedDINOv3Error: it lies on another grid.
+        MedDINOv3Error: it lies on another grid, or holds values that dataset.json does not name.
     """
     labels, grid = read_label_map(case.label)
     if not grid.same_as(volume.grid, tolerance=0.1):
@@ -183,4 +191,23 @@ def read_case_label(case: Case, volume: Volume) -> Any:
             f"The label map of case '{case.id}' is not on its scan's grid.",
             "Resample it to the scan (nearest neighbour).",
         )
+    known = {0, *(value for members in dataset.members for value in members), dataset.ignore}
+    found = {int(value) for plane in labels for value in np.unique(plane)}
+    if not found <= known:
+        raise MedDINOv3Error(
+            "unknown-values",
+            f"The label map of case '{case.id}' holds {sorted(found - known)}, which dataset.json "
+            "does not name.",
+            "Name the structure in dataset.json, or remove the value from the label map.",
+        )
     return labels
+
+
+def content_hash(cases: Sequence[Case]) -> str:
+    """Hexadecimal SHA-256 of the cases' images and label maps, whatever they are called."""
+    digest = hashlib.sha256()
+    for case in cases:
+        for path in (*case.images, case.label):
+            with open(path, "rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

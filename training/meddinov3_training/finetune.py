@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from meddinov3 import __version__
-from meddinov3.bundle import backbone_shape, write_bundle
+from meddinov3.bundle import backbone_shape, update_description, write_bundle
 from meddinov3.description import ModelDescription, Purpose
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.inference.device import autocast, choose_device, choose_precision
@@ -24,16 +23,25 @@ from meddinov3.volume import Volume
 from torch import Tensor
 
 from meddinov3_training.augmentation import Augmentation
-from meddinov3_training.base import Base, read_base
-from meddinov3_training.dataset import Case, Dataset, read_case_label, read_dataset
+from meddinov3_training.base import Base, base_offsets, read_base
+from meddinov3_training.dataset import (
+    Case,
+    Dataset,
+    content_hash,
+    read_case_label,
+    read_dataset,
+)
 from meddinov3_training.losses import exclusive_loss, region_loss
 from meddinov3_training.metrics import dice_per_label
 from meddinov3_training.optimiser import CLIP, build_optimiser, rate_factor
 from meddinov3_training.plan import Plan, make_plan
+from meddinov3_training.run import Event, Run
 from meddinov3_training.samples import PatchSampler, prepare
 
-REPORT_EVERY = 20
-Event = dict[str, Any]
+REPORT_EVERY = 20  # steps, or
+REPORT_SECONDS = 15.0
+NAME = r"[a-z0-9][a-z0-9._-]*"
+RESERVED = ("config.json", "plan.json", "events.jsonl")
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ class Settings:
         validation: cases held out and scored at the end; None for a fifth.
         spacing: (rows, columns) in mm.
         largest_patch: pixels along an edge.
-        slice_offsets: mm, see :class:`Sampling`.
+        slice_offsets: mm, see :class:`Sampling`; None takes the base's.
+        mirror: left-right in training; None if no label is named after a side.
         trained_on: ``boxes`` or ``scans``.
         decoder_rate, backbone_rate: peak learning rates.
         drop_path: stochastic depth.
@@ -68,7 +77,8 @@ class Settings:
     validation: int | None = None
     spacing: tuple[float, float] | None = None
     largest_patch: int = 512
-    slice_offsets: tuple[float, ...] = (0.0,)
+    slice_offsets: tuple[float, ...] | None = None
+    mirror: bool | None = None
     trained_on: str | None = None
     decoder_rate: float = 3e-4
     backbone_rate: float | None = None
@@ -82,42 +92,6 @@ class Settings:
     licence: str = ""
     body_part: str = ""
     augmentation: Augmentation = field(default_factory=Augmentation)
-
-
-class Run:
-    """A run's folder: settings, plan, and one JSON object a line for everything that happens.
-
-    Args:
-        folder: new or empty.
-        listener: told every event as well.
-    """
-
-    def __init__(self, folder: Path, listener: Callable[[Event], None] | None) -> None:
-        if folder.exists() and any(folder.iterdir()):
-            raise MedDINOv3Error(
-                "run-exists", f"The folder '{folder.name}' is not empty.", "Choose a new --output."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._listener = folder, listener
-        self._start = time.monotonic()
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the run began."""
-        return time.monotonic() - self._start
-
-    def tell(self, event: str, **content: Any) -> None:
-        """Append an event to ``events.jsonl``."""
-        line = {"event": event, "seconds": round(self.elapsed, 3), **content}
-        with open(self.folder / "events.jsonl", "a", encoding="utf-8", newline="\n") as stream:
-            stream.write(json.dumps(line) + "\n")
-        if self._listener is not None:
-            self._listener(line)
-
-    def save(self, name: str, content: Any) -> None:
-        """Write a dataclass as JSON."""
-        text = json.dumps(dataclasses.asdict(content), indent=2, default=str) + "\n"
-        (self.folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def finetune(
@@ -140,24 +114,27 @@ def finetune(
     Raises:
         MedDINOv3Error: a defect of the dataset, the base or the settings.
     """
-    if (settings.steps is None) == (settings.seconds is None):
-        raise MedDINOv3Error("no-budget", "Give either steps or a time budget.")
+    _check(settings)
+    Run.check(output)
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
     dataset = read_dataset(dataset_folder)
     name = settings.name or _slug(dataset.name)
     training, held_out = _split(dataset, settings)
-    base = read_base(settings.base, len(dataset.channels) * len(settings.slice_offsets))
+    if settings.slice_offsets is None:
+        settings = dataclasses.replace(settings, slice_offsets=base_offsets(settings.base))
+    offsets = settings.slice_offsets or (0.0,)
+    base = read_base(settings.base, len(dataset.channels) * len(offsets))
     run = Run(output, listener)
-    run.save("config.json", settings)
 
     volumes = [case.read() for case in training]
-    labels = [read_case_label(c, v) for c, v in zip(training, volumes, strict=True)]
+    labels = [read_case_label(c, v, dataset) for c, v in zip(training, volumes, strict=True)]
+    for case in held_out:  # a defect should show now, not after hours of training
+        read_case_label(case, case.read(), dataset)
     plan = make_plan(
         dataset, volumes, labels, spacing=settings.spacing, largest_patch=settings.largest_patch,
-        slice_offsets=settings.slice_offsets, trained_on=settings.trained_on,
+        slice_offsets=offsets, mirror=settings.mirror, trained_on=settings.trained_on,
     )  # fmt: skip
-    run.save("plan.json", plan)
     description = _describe(name, dataset, plan, base, volumes, settings)
     torch.manual_seed(settings.seed)
     network = Segmenter(
@@ -167,10 +144,17 @@ def finetune(
         base.layer_scale,
     )
     notes = [*plan.reasons, *base.load_into(network, [label.name for label in dataset.labels])]
+    cases = [prepare(v, label, description) for v, label in zip(volumes, labels, strict=True)]
+    notes += sorted({note for case in cases for note in case.source.notes})
+    if not held_out:
+        notes.append("no case is held out: the model will carry no scores")
     network.to(device)
+
+    run.open()
+    run.save("config.json", settings)
+    run.save("plan.json", plan)
     run.tell("start", device=str(device), precision=precision, training=len(training),
              held_out=len(held_out), notes=notes)  # fmt: skip
-    cases = [prepare(v, label, description) for v, label in zip(volumes, labels, strict=True)]
     sampler = PatchSampler(cases, description, settings.augmentation, settings.seed)
     steps = _train(network, sampler, dataset, description, base, settings, run, device, precision)
 
@@ -180,15 +164,42 @@ def finetune(
         training={
             "version": __version__, "torch": torch.__version__, "device": device.type,
             "precision": precision, "steps": steps, "batch": settings.batch,
-            "minutes": round(run.elapsed / 60, 1), "cases": len(training), "seed": settings.seed,
+            "minutes": round(run.elapsed / 60, 1), "cases": len(training),
+            "dataset_sha256": content_hash(training), "seed": settings.seed,
             "decoder_rate": settings.decoder_rate, "base": Path(settings.base).name,
+            "backbone_rate": _backbone_rate(settings, base),
         },
-        scores=_validate(network, description, dataset, held_out, device, precision, run),
     )  # fmt: skip
     bundle = output / name
-    write_bundle(bundle, description, network.cpu())
-    run.tell("done", model=name, steps=steps, scores=description.scores)
+    description = write_bundle(bundle, description, network)  # before anything else can fail
+    scores = _validate(network, description, dataset, held_out, device, precision, run)
+    update_description(bundle, dataclasses.replace(description, scores=scores))
+    run.tell("done", model=name, steps=steps, scores=scores)
     return bundle
+
+
+def _check(settings: Settings) -> None:
+    """Refuse settings that cannot be meant, before anything is read or written."""
+    numbers = (*(settings.spacing or ()), settings.decoder_rate, settings.seconds or 1.0)
+    problems = [
+        ((settings.steps is None) == (settings.seconds is None), "give either steps or a budget"),
+        (settings.seconds is not None and settings.seconds <= 0, "the budget is zero"),
+        (not all(math.isfinite(n) and n > 0 for n in numbers),
+         "spacing, budget and learning rates must be positive"),
+        (not 0 <= (settings.backbone_rate or 0) < 1, "the backbone's rate is no rate"),
+        (not all(map(math.isfinite, settings.slice_offsets or ())), "context must be numbers"),
+        (settings.slice_offsets == (), "the context is empty"),
+        (settings.name is not None and re.fullmatch(NAME, settings.name) is None,
+         "a name consists of lower-case letters, digits, dots, dashes and underscores"),
+        (settings.name in RESERVED, f"'{settings.name}' is the name of a file in the run's folder"),
+    ]  # fmt: skip
+    found = [text for wrong, text in problems if wrong]
+    if found:
+        raise MedDINOv3Error("bad-settings", f"This cannot be trained: {'; '.join(found)}.")
+
+
+def _backbone_rate(settings: Settings, base: Base) -> float:
+    return base.backbone_rate if settings.backbone_rate is None else settings.backbone_rate
 
 
 def _train(
@@ -203,14 +214,14 @@ def _train(
     precision: str,
 ) -> int:
     """Optimise until the budget ends; returns the number of steps."""
-    chosen = settings.backbone_rate
-    backbone_rate = base.backbone_rate if chosen is None else chosen
-    optimiser = build_optimiser(network, settings.decoder_rate, backbone_rate)
+    rates = settings.decoder_rate, _backbone_rate(settings, base)
+    optimiser = build_optimiser(network, *rates)
     peaks = [group["lr"] for group in optimiser.param_groups]
     scaler = torch.GradScaler(device.type, enabled=precision == "fp16")
     network.train()
     forward = torch.compile(network) if settings.compiled else network
     step, losses, begin = 0, [], run.elapsed
+    told = begin
     while True:
         passed = run.elapsed - begin
         done = step / settings.steps if settings.steps else passed / (settings.seconds or 1)
@@ -234,7 +245,8 @@ def _train(
             raise MedDINOv3Error(
                 "diverged", f"The loss is not finite at step {step}.", "Lower the learning rates."
             )
-        if step % REPORT_EVERY == 0:
+        if step % REPORT_EVERY == 0 or run.elapsed - told > REPORT_SECONDS:
+            told = run.elapsed
             left = passed / max(done, 1e-9) * (1 - done)
             run.tell("step", step=step, loss=round(float(np.mean(losses)), 5), done=round(done, 4),
                      left=round(left), rate=optimiser.param_groups[0]["lr"])  # fmt: skip
@@ -272,7 +284,7 @@ def _validate(
     for number, case in enumerate(cases):
         volume = case.read()
         prediction = predict(volume, description, network, device, precision=precision)
-        reference = read_case_label(case, volume)
+        reference = read_case_label(case, volume, dataset)
         scores[case.id] = dice_per_label(prediction.label_map, reference, dataset)
         run.tell("validated", case=case.id, dice=scores[case.id], number=number + 1, of=len(cases))
     if not scores:
@@ -309,9 +321,14 @@ def _describe(
         regions=dataset.regions,
         ignore_label=dataset.ignore,
         summary=settings.summary or f"Fine-tuned on {len(volumes)} cases of {dataset.name}.",
-        licence=settings.licence or dataset.licence,
-        attribution=dataset.reference,
+        licence=settings.licence or _joined(dataset.licence, base.licence),
+        attribution=_joined(dataset.reference, base.attribution),
     )
+
+
+def _joined(*texts: str) -> str:
+    """Different texts in one line: a model inherits from its data and from its base."""
+    return "; ".join(dict.fromkeys(filter(None, texts)))
 
 
 def _split(dataset: Dataset, settings: Settings) -> tuple[tuple[Case, ...], tuple[Case, ...]]:

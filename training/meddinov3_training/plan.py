@@ -6,6 +6,7 @@ follows from tokens: a token covers 16 pixels, so small structures need upsample
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,12 +20,12 @@ from meddinov3.volume import Volume
 from meddinov3_training.dataset import Dataset
 
 TOKENS_ACROSS = 3.5  # of the smallest structure
+LARGEST_SLICE = 56 * 56  # tokens of a whole slice: the paper's 896 pixels
 FINEST = 8.0  # at most this many times finer than the scans
 PIXELS = 16
 BOX_MM = 100.0  # images smaller than this along every axis are crops, not scans
 SAMPLES_PER_CASE = 20_000
 MUCH_EMPTY = 0.75
-LEFT_RIGHT = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def make_plan(
     spacing: tuple[float, float] | None = None,
     largest_patch: int = 512,
     slice_offsets: tuple[float, ...] = (0.0,),
+    mirror: bool | None = None,
     trained_on: str | None = None,
 ) -> Plan:
     """Look at the training cases and decide.
@@ -64,6 +66,7 @@ def make_plan(
         spacing: (rows, columns) in mm, chosen from the data if None.
         largest_patch: pixels along an edge that the device can train on.
         slice_offsets: context, see :class:`Sampling`.
+        mirror: left-right; if None, unless a label is named after a side.
         trained_on: ``boxes`` or ``scans``; guessed from the extents if None.
     """
     reasons = []
@@ -81,21 +84,32 @@ def make_plan(
             f"the smallest structure measures {smallest:.1f} mm in-plane; {TOKENS_ACROSS} tokens "
             f"of {PIXELS} pixels across it ask for {wanted:.2f} mm, scans have {native[0]:.2f} mm"
         )
+        pixels = extent[1:] / chosen
+        coarser = max(1.0, float(np.sqrt(pixels.prod() / (LARGEST_SLICE * PIXELS**2))))
+        if coarser > 1:
+            chosen = np.minimum(chosen * coarser, native)
+            reasons.append(
+                f"so fine a slice would have {pixels.prod() / PIXELS**2:.0f} tokens; kept to about "
+                f"{LARGEST_SLICE}, small structures may suffer (--spacing decides otherwise)"
+            )
         spacing = (round(float(chosen[0]), 6), round(float(chosen[1]), 6))
     # The median scan, as nnU-Net; a hair less, so that rounding adds no row of tokens.
     pixels = np.ceil(extent[1:] / spacing / PIXELS - 0.05) * PIXELS
     patch = np.minimum(pixels, largest_patch // PIXELS * PIXELS).astype(int)
     reasons.append(f"patch {patch[0]} x {patch[1]} pixels of {spacing[0]} x {spacing[1]} mm")
     boxes = trained_on or ("boxes" if (extent < BOX_MM).all() else "scans")
+    mirror_axes = _mirror_axes(dataset, orientation, mirror)
+    reasons.append(f"left and right are {'mirrored' if mirror_axes else 'kept apart'} in training")
     sampling = Sampling(
-        orientation,
-        spacing,
-        (int(patch[0]), int(patch[1])),
-        slice_offsets,
-        _mirror_axes(dataset, orientation),
+        orientation, spacing, (int(patch[0]), int(patch[1])), slice_offsets, mirror_axes
     )
+    # nnU-Net's names choose the intensity scheme and may repeat; here they address channels.
     channels = tuple(
-        Channel(name, _scheme(name, n, volumes, labels)) for n, name in enumerate(dataset.channels)
+        Channel(
+            name if dataset.channels.count(name) == 1 else f"{name} {n + 1}",
+            _scheme(name, n, volumes, labels),
+        )
+        for n, name in enumerate(dataset.channels)
     )
     return Plan(
         sampling,
@@ -117,15 +131,24 @@ def _orientation(volumes: Sequence[Volume]) -> SliceOrientation:
     return SliceOrientation("LPS", "LPS"[coarsest])
 
 
-def _mirror_axes(dataset: Dataset, orientation: SliceOrientation) -> tuple[int, ...]:
+def _mirror_axes(
+    dataset: Dataset, orientation: SliceOrientation, mirror: bool | None
+) -> tuple[int, ...]:
     """Mirroring left-right only, and only if no label's name knows a side.
 
     Scans are brought into one orientation, so front-back and head-foot carry information.
     """
-    sided = any(side in label.name.lower() for label in dataset.labels for side in LEFT_RIGHT)
-    if sided:
-        return ()
-    return tuple(n for n, letter in enumerate(orientation.letters[1:]) if letter in "LR")
+    if mirror is None:
+        mirror = not any(_is_sided(label.name) for label in dataset.labels)
+    return tuple(n for n, letter in enumerate(orientation.letters[1:]) if mirror and letter in "LR")
+
+
+def _is_sided(name: str) -> bool:
+    """Whether a structure's name tells left from right: kidney_left, Parotid_L, LtKidney."""
+    if any(side in name.lower() for side in ("left", "right")):
+        return True
+    words = re.findall(r"[A-Z]+(?![a-z\d])|[A-Z]?[a-z]+(?!\d)", name)
+    return any(word.lower() in ("l", "r", "lt", "rt", "li", "re") for word in words)
 
 
 def _smallest_structure(
@@ -157,18 +180,19 @@ def _scheme(
         return IntensityScheme("ct", (float(low), float(high)), mean, std)
     kinds = {"nonorm": "fixed", "rescale_to_0_1": "range", "rgb_to_0_1": "fixed"}
     kind = kinds.get(name.strip().lower(), "zscore")
+    if kind == "range":
+        return IntensityScheme(kind, mask="nonzero_box")
     if kind == "zscore":
-        return IntensityScheme(kind, mask=_mask(number, volumes))
+        return IntensityScheme(kind, mask=_mask(volumes))
     return IntensityScheme(kind, std=255.0 if name.strip().lower() == "rgb_to_0_1" else 1.0)
 
 
-def _mask(number: int, volumes: Sequence[Volume]) -> str:
+def _mask(volumes: Sequence[Volume]) -> str:
     """nnU-Net's rule: where much of the image is empty, only the rest is standardised."""
     shares = []
     for volume in volumes:
-        box = nonzero_box(volume.channels[number])
-        kept = volume.channels[number][box].size
-        shares.append(kept / volume.channels[number].size)
+        kept = volume.channels[0][nonzero_box(*volume.channels)].size
+        shares.append(kept / volume.channels[0].size)
     return "nonzero" if np.median(shares) < MUCH_EMPTY else "nonzero_box"
 
 
@@ -177,6 +201,7 @@ def _foreground(number: int, volumes: Sequence[Volume], labels: Sequence[np.ndar
     samples = []
     for volume, label_map in zip(volumes, labels, strict=True):
         inside = volume.channels[number][label_map > 0]
+        inside = inside[np.isfinite(inside)]
         if inside.size:
             samples.append(random.choice(inside, SAMPLES_PER_CASE))
     if not samples:

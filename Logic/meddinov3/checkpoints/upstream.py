@@ -18,7 +18,14 @@ from meddinov3.network.decoder import STAGES, pack_kernel
 UPSTREAM_EPS = 1e-6
 NOT_BACKBONE = ("dino_head", "ibot")
 RECOMPUTED = ("rope_embed.periods", "bias_mask", "local_cls_norm")
-KNOWN_WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge_plus"}
+# timm's size by width, with a plain and with a gated (SwiGLU) feed-forward layer.
+PLAIN = {192: "tiny", 384: "small", 768: "base", 1024: "large"}
+GATED = {384: "small_plus", 1280: "huge_plus", 4096: "7b"}
+RENAMED = (
+    ("storage_tokens", "reg_token"),
+    ("ls1.gamma", "gamma_1"), ("ls2.gamma", "gamma_2"),
+    ("mlp.w1.", "mlp.fc1_g."), ("mlp.w2.", "mlp.fc1_x."), ("mlp.w3.", "mlp.fc2."),
+)  # fmt: skip
 
 
 def unwrap(state: Mapping[str, object]) -> dict[str, Tensor]:
@@ -51,11 +58,14 @@ def shape_of(tensors: Mapping[str, Tensor], in_channels: int = 1) -> BackboneSha
     depth = 1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("blocks."))
     registers = tensors["storage_tokens"].shape[1] if "storage_tokens" in tensors else 0
     periods = tensors.get("rope_embed.periods")
-    heads = width // (4 * len(periods)) if periods is not None else max(1, width // 64)
     biased = "blocks.0.attn.qkv.bias" in tensors
-    size = KNOWN_WIDTHS.get(width, "base")
-    # timm has the tiny size with qkv bias only; an absent one becomes zero.
-    name = f"vit_{size}_patch16_dinov3" + ("_qkvb" if biased or size == "tiny" else "")
+    gated = "blocks.0.mlp.w1.weight" in tensors
+    size = GATED.get(width, "huge_plus") if gated else PLAIN.get(width, "base")
+    head = 4 * len(periods) if periods is not None else (128 if size == "7b" else 64)
+    heads = max(1, width // head)
+    # timm has the tiny size with qkv bias only (an absent one becomes zero), the 7B without.
+    with_bias = (biased or size == "tiny") and size != "7b"
+    name = f"vit_{size}_patch16_dinov3" + ("_qkvb" if with_bias else "")
     overrides = {
         "embed_dim": width,
         "depth": depth,
@@ -82,8 +92,8 @@ def backbone_weights(tensors: Mapping[str, Tensor], in_channels: int = 1) -> dic
             query, _key, val = value.chunk(3)  # DINOv3 masks the key bias to zero
             renamed[f"vit.{prefix}q_bias"], renamed[f"vit.{prefix}v_bias"] = query, val
             continue
-        key = key.replace("storage_tokens", "reg_token")
-        key = key.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")
+        for theirs, ours in RENAMED:
+            key = key.replace(theirs, ours)
         renamed[f"vit.{key}"] = value
     return renamed
 

@@ -51,14 +51,19 @@ def clean(label_map: np.ndarray, grid: Grid, labels: Sequence[Label], cleanup: C
         mask = part == value
         if cleanup.largest or cleanup.minimum_ml > 0:
             components, count = ndimage.label(mask)
-            sizes = np.bincount(components.ravel(), minlength=count + 1)
+            # Plane by plane: bincount and fancy indexing copy what they are given.
+            sizes = np.zeros(count + 1, dtype=np.int64)
+            for plane in components:
+                sizes += np.bincount(plane.ravel(), minlength=count + 1)
             sizes[0] = 0
             keep = sizes * voxel_ml >= cleanup.minimum_ml
             keep[0] = False
             if cleanup.largest:
                 keep &= np.arange(count + 1) == sizes.argmax()
-            removed = mask & ~keep[components]
-            part[removed] = 0
-            mask &= ~removed
+            for number, plane in enumerate(components):
+                removed = mask[number] & ~keep[plane]
+                part[number][removed] = 0
+                mask[number][removed] = False
+            del components
         if cleanup.fill_holes:
             part[ndimage.binary_fill_holes(mask) & (part == 0)] = value

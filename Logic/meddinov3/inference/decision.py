@@ -35,6 +35,6 @@ def decide(logits: Tensor, labels: Sequence[Label], regions: bool, keep: Sequenc
         return torch.tensor(table, dtype=torch.int32, device=logits.device)[logits.argmax(dim=1)]
     values = torch.zeros(logits[:, 0].shape, dtype=torch.int32, device=logits.device)
     for position, label in enumerate(labels):
-        value = label.value if label.value in wanted else 0
-        values[logits[:, position] > 0] = value
+        if label.value in wanted:  # a region not asked for must not cover one that is
+            values[logits[:, position] > 0] = label.value
     return values

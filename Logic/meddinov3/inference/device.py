@@ -64,14 +64,7 @@ def choose_precision(name: str, device: torch.device) -> str:
         raise MedDINOv3Error(
             "unknown-precision", f"'{name}' is no precision.", f"Use {', '.join(PRECISIONS)}."
         )
-    capable = {
-        ("cpu", "bf16"): _cpu_has_bf16(),
-        ("cpu", "fp16"): False,
-        ("mps", "bf16"): False,
-        ("cuda", "bf16"): device.type == "cuda"
-        and torch.cuda.is_bf16_supported(including_emulation=False),
-    }
-    if not capable.get((device.type, name), True):
+    if name != "fp32" and not _computes_in(device, name):
         raise MedDINOv3Error(
             "precision-unsupported",
             f"This {device.type.upper()} has no {name} arithmetic; it would be emulated, slowly.",
@@ -103,6 +96,17 @@ def free_cached_memory(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+def _computes_in(device: torch.device, precision: str) -> bool:
+    """Whether the device has arithmetic of its own for ``bf16`` or ``fp16``."""
+    if device.type == "cuda":
+        return precision == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "mps":
+        return precision == "fp16"
+    return precision == "bf16" and _cpu_has_bf16()
+
+
 def _cpu_has_bf16() -> bool:
+    if not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.9
+        return bool(torch.cpu._is_avx512_bf16_supported())
     capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))

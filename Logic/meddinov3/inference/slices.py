@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from meddinov3.description import ModelDescription
-from meddinov3.intensity import IntensityTransform
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.intensity import IntensityTransform, NonzeroBody
 from meddinov3.region import IndexBox
 from meddinov3.volume import Volume
 
@@ -33,11 +34,20 @@ def neighbours(
 class SliceSource:
     """Normalised slices of one scan as the model sees them.
 
+    Voxels that are no finite numbers are taken as the channel's lowest value.
+
+    Attributes:
+        box: part of the scan that slices are cut from.
+        notes: what the user should know about the scan.
+
     Args:
         volume: the scan; its arrays are viewed, never copied.
         description: the model's channels, orientation and offsets.
         box: part of the scan in oriented (slices, rows, columns).
         statistics: part of the scan that intensities are fitted to.
+
+    Raises:
+        MedDINOv3Error: a channel holds no finite number at all.
     """
 
     def __init__(
@@ -45,9 +55,12 @@ class SliceSource:
     ) -> None:
         orientation = description.sampling.orientation
         self._views = [orientation.view(channel, volume.grid) for channel in volume.channels]
+        self._lowest, self.notes = _find_gaps(self._views)
+        counted = [view[statistics] for view in self._views]
+        body = NonzeroBody(counted)
         self._transforms: list[IntensityTransform] = [
-            channel.intensity.fit(view[statistics])
-            for channel, view in zip(description.channels, self._views, strict=True)
+            channel.intensity.fit(view, body)
+            for channel, view in zip(description.channels, counted, strict=True)
         ]
         self._statistics = statistics
         self._offsets = description.sampling.slice_offsets
@@ -86,7 +99,9 @@ class SliceSource:
         return batch
 
     def _plane(self, channel: int, number: int) -> np.ndarray:
-        return self._views[channel][number, self.box[1], self.box[2]].astype(np.float32)
+        plane = self._views[channel][number, self.box[1], self.box[2]].astype(np.float32)
+        lowest = self._lowest[channel]
+        return plane if lowest is None else np.where(np.isfinite(plane), plane, lowest)
 
     def _inside(self, channel: int, number: int) -> np.ndarray:
         """Whether the pixels of a slice belong to the region that statistics came from."""
@@ -96,3 +111,29 @@ class SliceSource:
         if where[0].start <= number < where[0].stop:
             whole[where[1], where[2]] = region[number - where[0].start]
         return whole[self.box[1], self.box[2]]
+
+
+def _find_gaps(views: Sequence[np.ndarray]) -> tuple[list[np.float32 | None], list[str]]:
+    """For each channel its lowest finite value where it has others, and notes about them."""
+    lowest: list[np.float32 | None] = []
+    notes = []
+    for view in views:
+        missing = 0
+        if view.dtype.kind == "f":
+            missing = view.size - sum(int(np.isfinite(plane).sum()) for plane in view)
+        if missing == view.size:
+            raise MedDINOv3Error(
+                "no-numbers",
+                "The scan holds no finite number.",
+                "Export or convert it again: its voxels are all NaN or infinite.",
+            )
+        if not missing:
+            lowest.append(None)
+            continue
+        lows = [float(p[np.isfinite(p)].min()) for p in view if np.isfinite(p).any()]
+        lowest.append(np.float32(min(lows)))
+        notes.append(
+            f"{missing} voxel(s) of the scan are no numbers (NaN or infinite); they were taken "
+            f"as its lowest value, {min(lows):g}"
+        )
+    return lowest, notes

@@ -282,7 +282,7 @@ def test_input_is_never_overwritten(
     for output in (copy, tmp_path):
         outcome = meddinov3("segment", copy, "-o", output, "-m", model)
         assert outcome.code == 1
-        assert "would overwrite the scan" in outcome.err
+        assert "would overwrite the input" in outcome.err
     assert copy.read_bytes() == scan.read_bytes()
 
 

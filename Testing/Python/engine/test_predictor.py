@@ -172,7 +172,7 @@ def test_regions_are_written_in_order_and_need_not_exclude_each_other() -> None:
     labels = (Label("whole", 1, (1, 1, 1)), Label("core", 3, (2, 2, 2)))
     logits = torch.tensor([[[[1.0, 1.0, -1.0, -1.0]], [[-1.0, 1.0, 1.0, -1.0]]]])
     assert decide(logits, labels, True, labels).tolist() == [[[1, 3, 3, 0]]]
-    assert decide(logits, labels, True, labels[:1]).tolist() == [[[1, 0, 0, 0]]]
+    assert decide(logits, labels, True, labels[:1]).tolist() == [[[1, 1, 0, 0]]]
 
 
 def test_label_values_above_255_are_kept() -> None:

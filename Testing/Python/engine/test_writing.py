@@ -49,7 +49,7 @@ def write_all(folder: Path, scan: Path, endings: tuple[str, ...]) -> list[Path]:
     """Read a scan and write an empty mask on its grid in several forms."""
     grid = read_volume(scan).grid
     mask = np.zeros(grid.shape, np.uint8)
-    paths = [folder / f"mask{ending}" for ending in endings]
+    paths = [folder / ending.strip(".") / f"mask{ending}" for ending in endings]
     for path in paths:
         if path.name.endswith(".seg.nrrd"):
             write_segmentation(path, mask, grid, LABELS)

@@ -49,7 +49,7 @@ def test_raw_layout_with_several_channels(tmp_path: Path) -> None:
     assert volume.grid.spacing == (1.0, 1.0, 2.0)
     for channel, expected in zip(volume.channels, images, strict=True):
         np.testing.assert_array_equal(channel, expected)
-    np.testing.assert_array_equal(read_case_label(dataset.cases[1], volume), labels)
+    np.testing.assert_array_equal(read_case_label(dataset.cases[1], volume, dataset), labels)
 
 
 def test_channels_follow_their_numbers_not_their_text(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_explicit_file_lists(tmp_path: Path) -> None:
     assert case.id == "patient"
     volume = case.read()
     np.testing.assert_array_equal(volume.channels[1], images[1])
-    np.testing.assert_array_equal(read_case_label(case, volume), labels)
+    np.testing.assert_array_equal(read_case_label(case, volume, dataset), labels)
 
 
 def test_decathlon_lists(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_decathlon_lists(tmp_path: Path) -> None:
     assert names == [("Anterior", 1), ("Posterior", 2)]
     (case,) = dataset.cases
     assert case.id == "hippocampus_001"
-    np.testing.assert_array_equal(read_case_label(case, case.read()), labels)
+    np.testing.assert_array_equal(read_case_label(case, case.read(), dataset), labels)
 
 
 # Defects.
@@ -254,9 +254,10 @@ def test_labels_on_another_grid_are_refused(tmp_path: Path, defect: str) -> None
     else:
         image.SetOrigin((-20.0, 5.0, 30.2))
     sitk.WriteImage(image, path)
-    (case,) = read_dataset(folder).cases
+    dataset = read_dataset(folder)
+    (case,) = dataset.cases
     with pytest.raises(MedDINOv3Error, match="case_0") as caught:
-        read_case_label(case, case.read())
+        read_case_label(case, case.read(), dataset)
     assert caught.value.code == "label-grid"
 
 
@@ -267,14 +268,16 @@ def test_labels_a_hair_off_the_grid_are_accepted(tmp_path: Path) -> None:
     image = sitk.ReadImage(path)
     image.SetOrigin((-20.001, 5.0, 30.01))
     sitk.WriteImage(image, path)
-    (case,) = read_dataset(folder).cases
-    np.testing.assert_array_equal(read_case_label(case, case.read()), draw_case(0)[1])
+    dataset = read_dataset(folder)
+    (case,) = dataset.cases
+    np.testing.assert_array_equal(read_case_label(case, case.read(), dataset), draw_case(0)[1])
 
 
 def test_a_label_map_with_fractions_is_refused(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path, 1)
     save(folder / "labelsTr" / "case_0.nrrd", draw_case(0)[1].astype(np.float32) + 0.25)
-    (case,) = read_dataset(folder).cases
+    dataset = read_dataset(folder)
+    (case,) = dataset.cases
     with pytest.raises(MedDINOv3Error) as caught:
-        read_case_label(case, case.read())
+        read_case_label(case, case.read(), dataset)
     assert caught.value.code == "not-labels"

@@ -83,9 +83,13 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--context",
     type=Numbers(),
-    default=(0.0,),
     metavar="MM,...",
-    help="Neighbouring slices as further channels, e.g. -2,-1,0,1,2.",
+    help="Neighbouring slices as further channels, e.g. -2,-1,0,1,2; the base's by default.",
+)
+@click.option(
+    "--mirror/--no-mirror",
+    default=None,
+    help="Mirror left-right in training; by default unless a label is named after a side.",
 )
 @click.option(
     "--largest-patch",
@@ -106,7 +110,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option("--precision", default="auto", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def finetune(dataset: Path, output: Path, budget: float | None, spacing: tuple[float, ...] | None,
-             context: tuple[float, ...], **options: Any) -> None:  # fmt: skip
+             context: tuple[float, ...] | None, **options: Any) -> None:  # fmt: skip
     """Train a model on DATASET, a folder in nnU-Net's raw layout (or the Decathlon's)."""
     if spacing is not None and len(spacing) != 2:
         raise click.UsageError("--spacing takes two numbers.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from meddinov3.segmentation import Model, Segmentation
 
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")  # .seg.nrrd ends in .nrrd
+OTHER_FILES = (".gz", ".mhd", ".nhdr", ".hdr", ".img", ".dicom", ".tif", ".png", ".json", ".mgz")
 
 
 @click.command()
@@ -85,7 +86,7 @@ def segment(
     scans: list[Path | None] = list(inputs) or ([None] if channels else [])
     names = _names(scans, channels)
     as_file = output.name.lower().endswith(FILE_ENDINGS) and not output.is_dir()
-    _check(scans, channels, output, as_file, names)
+    _check(scans, channels, roi, output, as_file, names)
 
     find_model(model)  # a misspelt name should not wait for torch
 
@@ -98,20 +99,21 @@ def segment(
     if not quiet:
         where = describe_device(loaded.device)
         click.echo(f"Model {loaded.description.id} on {where}, {loaded.precision}")
-    for scan, name in zip(scans, names, strict=True):
+    folder = output.parent if as_file else output
+
+    def one(scan: Path | None, name: str) -> None:
         with progress_bar(quiet) as show:
             result = run(
                 scan,
                 loaded,
                 channels=channels,
                 region=roi,
-                labels=labels.split(",") if labels else None,
+                labels=None if labels is None else labels.split(","),
                 mirror=mirror,
                 cleanup=Cleanup(largest, fill_holes, minimum_volume),
                 batch=batch,
                 report=show,
             )
-        folder = output.parent if as_file else output
         targets = [output] if as_file else _in_folder(folder, name)
         for target in targets:
             result.save(target)
@@ -121,6 +123,22 @@ def segment(
             targets.append(_report(folder / f"{name}_report.json", result))
         if not quiet:
             _tell(name, result, targets)
+
+    failed = []
+    for scan, name in zip(scans, names, strict=True):
+        try:
+            one(scan, name)
+        except MedDINOv3Error as error:
+            if len(scans) == 1:
+                raise
+            failed.append(name)  # the others need not suffer
+            click.secho(f"{name}: not segmented. {error}", fg="red", err=True)
+    if failed:
+        raise MedDINOv3Error(
+            "some-failed",
+            f"{len(failed)} of {len(scans)} scans were not segmented: {', '.join(failed)}.",
+            "The reasons stand above; the results of the others are complete.",
+        )
 
 
 def _channels(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -136,7 +154,8 @@ def _names(scans: list[Path | None], channels: dict[str, str]) -> list[str]:
 
     files = [scan if scan is not None else Path(next(iter(channels.values()))) for scan in scans]
     names = [stem(path) for path in files]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    folded = [name.casefold() for name in names]  # Windows does not tell A from a
+    twice = sorted({name for name in names if folded.count(name.casefold()) > 1})
     if twice:
         raise MedDINOv3Error(
             "same-names",
@@ -149,15 +168,31 @@ def _names(scans: list[Path | None], channels: dict[str, str]) -> list[str]:
 def _check(
     scans: list[Path | None],
     channels: dict[str, str],
+    roi: str | None,
     output: Path,
     as_file: bool,
     names: list[str],
 ) -> None:
+    """Refuse beforehand what would fail after the work is done, or overwrite what was given."""
+    from meddinov3.writing import check_nifti_twin
+
     if not scans:
         raise click.UsageError("Give at least one scan.")
     if len(scans) > 1 and (as_file or channels):
         raise click.UsageError(
             "With several scans --output is a folder and --channel is not possible."
+        )
+    read = [*(scan for scan in scans if scan is not None), *map(Path, channels.values())]
+    missing = next((path for path in read if not path.exists()), None)
+    if missing is not None:
+        raise MedDINOv3Error(
+            "file-missing", f"There is no file or folder '{missing}'.", "Check the path."
+        )
+    if not as_file and not output.exists() and output.suffix.lower() in OTHER_FILES:
+        raise MedDINOv3Error(
+            "unknown-ending",
+            f"'{output.name}' has no ending that a segmentation can be written to.",
+            f"Use {', '.join((*FILE_ENDINGS, '.seg.nrrd'))}, or name a folder.",
         )
     folder = output.parent if as_file else output
     if folder.exists() and not folder.is_dir():
@@ -165,14 +200,46 @@ def _check(
             "cannot-write", f"'{folder.name}' is a file, not a folder.", "Choose another --output."
         )
     written = [output] if as_file else [t for name in names for t in _in_folder(folder, name)]
-    read = [*(scan for scan in scans if scan is not None), *map(Path, channels.values())]
-    targets = {path.resolve() for path in written} & {path.resolve() for path in read}
+    if roi is not None and _is_file(roi):
+        read.append(Path(roi))
+    targets = {_key(path) for path in written} & {_key(path) for path in read}
     if targets:
         raise MedDINOv3Error(
             "output-is-input",
-            f"The result would overwrite the scan '{targets.pop().name}'.",
+            f"The result would overwrite the input '{Path(targets.pop()).name}'.",
             "Choose another --output.",
         )
+    for target in written:
+        check_nifti_twin(target)
+    if output.suffix.lower() == ".dcm" and as_file:
+        _check_dicom(read[0], output)
+
+
+def _check_dicom(scan: Path, output: Path) -> None:
+    if not scan.is_dir():
+        raise MedDINOv3Error(
+            "not-dicom",
+            f"DICOM SEG refers to DICOM slices, and '{scan.name}' is no DICOM series.",
+            "Choose .seg.nrrd or .nii.gz, or give the DICOM folder as input.",
+        )
+    if output.resolve().is_relative_to(scan.resolve()):
+        raise MedDINOv3Error(
+            "output-in-input",
+            f"'{output.name}' would lie among the scan's own DICOM slices.",
+            "Choose an --output outside that folder.",
+        )
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # too long for a file name: six numbers, perhaps
+        return False
+
+
+def _key(path: Path) -> str:
+    """Equal for two paths that may be one file on some system."""
+    return str(path.resolve()).casefold()
 
 
 def _in_folder(folder: Path, name: str) -> list[Path]:
