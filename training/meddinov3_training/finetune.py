@@ -181,12 +181,13 @@ def finetune(
 def _check(settings: Settings) -> None:
     """Refuse settings that cannot be meant, before anything is read or written."""
     numbers = (*(settings.spacing or ()), settings.decoder_rate, settings.seconds or 1.0)
+    if (settings.steps is None) == (settings.seconds is None):
+        raise MedDINOv3Error("no-budget", "Give either steps or a time budget.")
     problems = [
-        ((settings.steps is None) == (settings.seconds is None), "give either steps or a budget"),
         (settings.seconds is not None and settings.seconds <= 0, "the budget is zero"),
         (not all(math.isfinite(n) and n > 0 for n in numbers),
          "spacing, budget and learning rates must be positive"),
-        (not 0 <= (settings.backbone_rate or 0) < 1, "the backbone's rate is no rate"),
+        (not 0 <= (settings.backbone_rate or 0) < math.inf, "the backbone's rate is no rate"),
         (not all(map(math.isfinite, settings.slice_offsets or ())), "context must be numbers"),
         (settings.slice_offsets == (), "the context is empty"),
         (settings.name is not None and re.fullmatch(NAME, settings.name) is None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -256,6 +257,7 @@ BAD = {
     "region outside": (["SCAN", "--roi=5000,5010,0,10,0,10"], "does not touch"),
     "channel without file": (["SCAN", "--channel", "T2"], "NAME=FILE"),
     "the same name twice": (["SCAN", "SCAN"], "overwrite each other"),
+    "an empty label": (["SCAN", "--labels", ""], "no label"),
 }
 
 
@@ -323,3 +325,73 @@ def test_a_whole_abdomen_ct_keeps_its_grid(meddinov3: Command, tmp_path: Path) -
     source = SHARED / "totalsegmentator_examples" / "ct_3mm" / "image.nii.gz"
     assert meddinov3("segment", source, "-o", tmp_path / "ct.nii.gz", "-m", bundle).code == 0
     assert same_grid(sitk.ReadImage(str(source)), sitk.ReadImage(str(tmp_path / "ct.nii.gz")))
+
+
+def test_what_was_given_is_never_overwritten(
+    meddinov3: Command, model: Path, scan: Path, tmp_path: Path
+) -> None:
+    roi = tmp_path / "roi.nii.gz"
+    image = sitk.ReadImage(str(scan))
+    sitk.WriteImage(sitk.Cast(image > 0, sitk.sitkUInt8), str(roi))
+    before = roi.read_bytes()
+    outcome = meddinov3("segment", scan, "--roi", roi, "-o", roi, "-m", model)
+    assert outcome.code == 1
+    assert "overwrite the input 'roi.nii.gz'" in outcome.err
+    assert roi.read_bytes() == before
+
+
+def test_no_result_among_the_slices_it_came_from(
+    meddinov3: Command, model: Path, tmp_path: Path, shared: Path
+) -> None:
+    folder = tmp_path / "series"
+    shutil.copytree(shared / "totalsegmentator_examples" / "ct_dicom" / "series", folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for target in (next(iter(before)).with_suffix(".dcm"), folder / "result.dcm"):
+        outcome = meddinov3("segment", folder, "-o", target, "-m", model)
+        assert outcome.code == 1
+        assert "outside that folder" in outcome.err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_no_gzipped_mask_beside_a_plain_scan(
+    meddinov3: Command, model: Path, scan: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "scan.nii"
+    sitk.WriteImage(sitk.ReadImage(str(scan)), str(plain))
+    outcome = meddinov3("segment", plain, "-o", tmp_path, "-m", model)
+    assert outcome.code == 1
+    assert "scan.nii.gz" in outcome.err
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["scan.nii"]
+    assert meddinov3("segment", plain, "-o", tmp_path / "out", "-m", model).code == 0
+
+
+@pytest.mark.parametrize("name", ["mask.mhd", "mask.nhdr", "mask.dicom", "mask.gz"])
+def test_an_ending_that_cannot_be_written_is_no_folder(
+    meddinov3: Command, model: Path, scan: Path, tmp_path: Path, name: str
+) -> None:
+    outcome = meddinov3("segment", scan, "-o", tmp_path / name, "-m", model)
+    assert outcome.code == 1
+    assert ".seg.nrrd" in outcome.err
+    assert not (tmp_path / name).exists()
+
+
+def test_one_bad_scan_does_not_stop_the_others(
+    meddinov3: Command, model: Path, data: Path, tmp_path: Path
+) -> None:
+    first, last = sorted((data / "msd_hippocampus_mr" / "images").glob("*.nii.gz"))[:2]
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"no scan")
+    outcome = meddinov3("segment", first, bad, last, "-o", tmp_path / "out", "-m", model)
+    assert outcome.code == 1
+    assert "bad: not segmented" in outcome.err
+    assert "1 of 3 scans" in outcome.err
+    assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {first.name, last.name}
+
+
+def test_a_missing_file_is_told_before_anything_is_done(
+    meddinov3: Command, model: Path, scan: Path, tmp_path: Path
+) -> None:
+    outcome = meddinov3("segment", scan, "gone.nii.gz", "-o", tmp_path / "out", "-m", model)
+    assert outcome.code == 1
+    assert "gone.nii.gz" in outcome.err
+    assert not (tmp_path / "out").exists()

@@ -267,6 +267,15 @@ class TestRefused:
             ({"labels__1__value": 65536}, "outside 1 to 65535"),
             ({"channels": []}, "no input channels"),
             ({"labels": [], "network__outputs": 1}, "no labels"),
+            ({"labels__0__colour": [1, 2, 999]}, "no such colour"),
+            ({"network__norm_eps": -1.0}, "norm_eps"),
+            ({"sampling__spacing": [0.0, 1.0]}, "spacing"),
+            ({"sampling__spacing": [-0.75, 0.75]}, "spacing"),
+            ({"sampling__patch": [0, 512]}, "patch"),
+            ({"sampling__slice_offsets": []}, "no slice offsets"),
+            ({"sampling__mirror_axes": [0, 0]}, "mirror_axes"),
+            ({"sampling__mirror_axes": [5]}, "mirror_axes"),
+            ({"purpose__extent": [0.0, 10.0, 10.0]}, "extent"),
         ],
         ids=str,
     )
@@ -275,6 +284,11 @@ class TestRefused:
         assert error.code == "bad-description"
         assert "kidneys-ct" in error.message
         assert words in error.message
+
+    @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+    def test_numbers_that_json_does_not_have(self, number: str) -> None:
+        text = json.dumps(json.loads(changed()) | {"training": {"loss": 0}})
+        assert refusal(text.replace('"loss": 0', f'"loss": {number}')).code == "bad-description"
 
     def test_the_same_holds_for_descriptions_made_in_python(self) -> None:
         network = dataclasses.replace(MEANING_OF_FORMAT_1.network, outputs=9)

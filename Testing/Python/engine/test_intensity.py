@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.intensity import IntensityScheme
+from meddinov3.intensity import IntensityScheme, NonzeroBody
 from scipy import ndimage
 
 SHAPE = (7, 20, 18)
@@ -256,3 +256,37 @@ class TestMemory:
         finally:
             tracemalloc.stop()
         assert peak < 3 * 96 * 96 * 8 + 20_000
+
+
+def test_channels_share_the_part_that_is_not_empty() -> None:
+    """nnU-Net crops to, and masks by, what is non-zero in any channel."""
+    first, second = np.zeros((2, 4, 6, 6), np.float32)
+    first[1:3, 1:4, 1:4], second[1:3, 2:5, 2:5] = 10, 20
+    body = NonzeroBody([first, second])
+    union = (first != 0) | (second != 0)
+    assert body.box == (slice(1, 3), slice(1, 5), slice(1, 5))
+    np.testing.assert_array_equal(body.region, union)
+    for channel in (first, second):
+        masked = IntensityScheme("zscore", mask="nonzero").fit(channel, body)
+        assert masked.mean == pytest.approx(channel[union].mean())
+        assert masked.std == pytest.approx(channel[union].std())
+        boxed = IntensityScheme("zscore", mask="nonzero_box").fit(channel, body)
+        assert boxed.mean == pytest.approx(channel[1:3, 1:5, 1:5].mean())
+
+
+def test_range_looks_at_the_box_only() -> None:
+    scan = np.zeros((4, 6, 6), np.float32)
+    scan[1:3, 1:4, 1:4] = np.arange(18).reshape(2, 3, 3) + 5
+    fitted = IntensityScheme("range", mask="nonzero_box").fit(scan)
+    assert (fitted.mean, fitted.std) == (5, 17)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"std": float("inf")}, {"std": 0}, {"mean": float("nan")}, {"clip": (3.0, -3.0)},
+     {"clip": (float("nan"), 1.0)}],
+    ids=str,
+)  # fmt: skip
+def test_figures_that_make_no_sense(wrong: dict[str, object]) -> None:
+    with pytest.raises(MedDINOv3Error):
+        IntensityScheme("ct", **wrong)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import struct
 from pathlib import Path
@@ -193,3 +194,33 @@ def test_written_by_itk_in_any_orientation(tmp_path: Path, seed: int) -> None:
         path = tmp_path / f"scan{ending}"
         sitk.WriteImage(sitk_image(array, grid), str(path))
         np.testing.assert_array_equal(check_equals_itk(path), array)
+
+
+class TestUnusualHeaders:
+    @pytest.mark.parametrize("offset", [0.0, 300.0])
+    def test_voxels_never_begin_inside_the_header(self, tmp_path: Path, offset: float) -> None:
+        content = bytearray(nifti_1(values("i2")))
+        struct.pack_into("<f", content, 108, offset)
+        path = tmp_path / "scan.nii"
+        path.write_bytes(content)
+        with contextlib.suppress(MedDINOv3Error):  # refusing is right as well
+            check_equals_itk(path)
+
+    def test_negative_distances_turn_axes_as_itk_does(self, tmp_path: Path) -> None:
+        content = bytearray(nifti_1(values("i2")))
+        for place in (80, 84):
+            (distance,) = struct.unpack_from("<f", content, place)
+            struct.pack_into("<f", content, place, -distance)
+        path = tmp_path / "scan.nii"
+        path.write_bytes(content)
+        check_equals_itk(path)
+        assert min(read_volume(path).grid.spacing) > 0
+
+    def test_a_header_that_claims_more_than_there_is_memory(self, tmp_path: Path) -> None:
+        content = bytearray(nifti_1(values("i2")))
+        struct.pack_into("<8h", content, 40, 3, 32000, 32000, 32000, 1, 1, 1, 1)
+        path = tmp_path / "scan.nii"
+        path.write_bytes(content)
+        with pytest.raises(MedDINOv3Error) as caught:
+            read_volume(path)
+        assert caught.value.code in ("scan-too-large", "unreadable")

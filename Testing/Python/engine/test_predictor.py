@@ -290,3 +290,56 @@ def test_time_is_booked_to_phases() -> None:
     seconds = run(volume_on(STRAIGHT), Sampling()).seconds
     assert list(seconds) == ["intensities", "resample", "network", "decide", "place"]
     assert predictor.TOKENS_AT_ONCE.keys() == {"cpu", "cuda", "mps"}
+
+
+def test_a_region_that_nobody_asked_for_covers_none_that_was_asked_for() -> None:
+    labels = (Label("whole", 1, (1, 1, 1)), Label("core", 3, (2, 2, 2)))
+    logits = torch.tensor([[[[1.0, 1.0, -1.0]], [[-1.0, 1.0, -1.0]]]])
+    assert decide(logits, labels, True, labels[:1]).tolist() == [[[1, 1, 0]]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_numbers_change_nothing_elsewhere(value: float) -> None:
+    description = describe("a", "b", intensity=IntensityScheme("zscore", mask="nonzero_box"))
+    network = random_network(description)
+    clean = volume_on(STRAIGHT, dtype=np.float32)
+    spoilt = clean.channels[0].copy()
+    spoilt[4, 5, 6] = clean.channels[0].min()
+    expected = predict(Volume((spoilt.copy(),), STRAIGHT), description, network, CPU)
+    spoilt[4, 5, 6] = value
+    found = predict(Volume((spoilt,), STRAIGHT), description, network, CPU)
+    assert (found.label_map != expected.label_map).mean() < 0.01  # statistics lack one voxel
+    assert found.label_map.any()
+    assert any("1 voxel(s)" in note for note in found.notes)
+    assert not expected.notes
+
+
+def test_a_scan_without_any_number_is_refused() -> None:
+    empty = Volume((np.full(STRAIGHT.shape, np.nan, np.float32),), STRAIGHT)
+    description = describe("a", "b")
+    with pytest.raises(MedDINOv3Error) as caught:
+        predict(empty, description, random_network(description), CPU)
+    assert caught.value.code == "no-numbers"
+
+
+def test_logits_on_the_scans_grid_are_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model coarser than the scan has small network slices and large logits."""
+    largest, real = [], predictor.plane.to_scan
+
+    def watched(logits: Tensor, size: tuple[int, int]) -> Tensor:
+        result = real(logits, size)
+        largest.append(result.numel())
+        return result
+
+    monkeypatch.setattr(predictor.plane, "to_scan", watched)
+    grid = Grid((512, 512, 40), (0.75, 0.75, 1.0), (0.0, 0.0, 0.0), np.eye(3))
+    names = [f"label {n}" for n in range(60)]
+    description = describe(*names, sampling=Sampling(spacing=(6.0, 6.0), patch=(64, 64)))
+    volume = Volume((np.zeros(grid.shape, np.int16),), grid)
+
+    def network(slices: Tensor, chunk: int | None = None) -> Tensor:
+        return torch.zeros(len(slices), 61, *slices.shape[-2:])
+
+    predict(volume, description, network, CPU)
+    assert sum(largest) == 40 * 61 * 512 * 512
+    assert max(largest) <= max(predictor.VALUES_DECIDED, 61 * 512 * 512)

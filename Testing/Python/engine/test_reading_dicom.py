@@ -204,3 +204,46 @@ class TestUnevenSlices:
         with contextlib.suppress(MedDINOv3Error):
             read_volume(files[0].parent)
         assert capfd.readouterr() == ("", "")
+
+
+class TestWithoutGeometry:
+    """What a header leaves out is not made up: the order of slices would be chance."""
+
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> list[Path]:
+        grid = Grid((8, 6, 5), (1.0, 1.0, 2.5), (0.0, 0.0, 0.0), np.eye(3))
+        return write_series(tmp_path / "series", hounsfield(grid), grid)
+
+    @pytest.mark.parametrize(
+        "tag", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]
+    )
+    @pytest.mark.parametrize("how", ["absent in all", "absent in one", "empty in one"])
+    def test_is_refused(self, files: list[Path], tag: str, how: str) -> None:
+        for file in files if how == "absent in all" else files[2:3]:
+            data = pydicom.dcmread(file)
+            if how == "empty in one":
+                setattr(data, tag, "")
+            else:
+                delattr(data, tag)
+            data.save_as(file)
+        error = refusal(files[0].parent)
+        assert error.code in ("no-geometry", "uneven-series", "unreadable", "several-series")
+
+    def test_one_pixel_spacing_for_all(self, files: list[Path]) -> None:
+        data = pydicom.dcmread(files[2])
+        data.PixelSpacing = [1.1, 1.1]
+        data.save_as(files[2])
+        assert "pixel spacing" in refusal(files[0].parent).message
+
+    def test_slices_rescaled_each_in_their_way_keep_fractions(self, files: list[Path]) -> None:
+        expected = read_volume(files[0].parent).channels[0].astype(float)
+        data = pydicom.dcmread(files[3])
+        data.RescaleSlope = 0.5
+        data.save_as(files[3])
+        expected[3] = (expected[3] + 1024) * 0.5 - 1024
+        found = read_volume(files[0].parent).channels[0]
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+        assert (found % 1 != 0).any()
+
+    def test_a_single_file_asks_for_its_folder(self, files: list[Path]) -> None:
+        assert refusal(files[0]).code == "single-slice"

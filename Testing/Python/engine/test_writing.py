@@ -236,3 +236,32 @@ class TestInterrupted:
             write_label_map(tmp_path / "results" / "mask.nrrd", random_labels(GRID, 2), GRID)
         assert caught.value.code == "cannot-write"
         assert caught.value.remedy
+
+
+class TestTwins:
+    """ITK reads the voxels of x.nii for x.nii.gz if both are there, so both must not be."""
+
+    @pytest.mark.parametrize(("there", "asked"), [(".nii", ".nii.gz"), (".nii.gz", ".nii")])
+    def test_are_refused(self, tmp_path: Path, there: str, asked: str) -> None:
+        grid = random_grid(1)
+        mask = np.zeros(grid.shape, np.uint8)
+        write_label_map(tmp_path / f"scan{there}", mask, grid)
+        write_label_map(tmp_path / f"scan{there}", mask, grid)  # replacing itself is fine
+        with pytest.raises(MedDINOv3Error) as caught:
+            write_label_map(tmp_path / f"scan{asked}", mask, grid)
+        assert caught.value.code == "nifti-twin"
+        assert [path.name for path in tmp_path.iterdir()] == [f"scan{there}"]
+
+
+@pytest.mark.parametrize("name", ["MASK.NII.GZ", "Mask.MHA", "m" * 240 + ".nrrd", "M.SEG.NRRD"])
+def test_upper_case_endings_and_long_names(tmp_path: Path, name: str) -> None:
+    grid = random_grid(2)
+    mask = np.arange(np.prod(grid.shape)).reshape(grid.shape).astype(np.uint8)
+    if name.lower().endswith(".seg.nrrd"):
+        write_segmentation(tmp_path / name, mask, grid, LABELS)
+    else:
+        write_label_map(tmp_path / name, mask, grid)
+    (made,) = tmp_path.iterdir()
+    assert made.name == name
+    made = made.rename(tmp_path / f"x{'.nii.gz' if 'NII' in name else made.suffix.lower()}")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(made))), mask)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from meddinov3.errors import MedDINOv3Error
-from meddinov3_training.dataset import read_case_label, read_dataset
+from meddinov3_training.dataset import content_hash, read_case_label, read_dataset
 from synthetic_dataset import LABELS, SHAPE, draw_case, save, write_dataset, write_json
 
 
@@ -207,6 +207,8 @@ def test_json_that_is_no_dataset(tmp_path: Path, content: Any) -> None:
 )
 def test_entries_missing_or_garbled(tmp_path: Path, entries: dict[str, Any]) -> None:
     folder = change(write_dataset(tmp_path, 1), **entries)
+    if "training" in entries:  # nnU-Net ignores a list where there is a file ending
+        folder = change(folder, file_ending=None)
     assert refused(folder).code == "bad-dataset"
 
 
@@ -281,3 +283,34 @@ def test_a_label_map_with_fractions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MedDINOv3Error) as caught:
         read_case_label(case, case.read(), dataset)
     assert caught.value.code == "not-labels"
+
+
+def test_values_without_a_name_are_refused(tmp_path: Path) -> None:
+    """They would become background, and nobody would know."""
+    dataset = read_dataset(write_dataset(tmp_path, 1, labels={"background": 0, "ball": 1}))
+    (case,) = dataset.cases
+    with pytest.raises(MedDINOv3Error, match="case_0") as caught:
+        read_case_label(case, case.read(), dataset)
+    assert caught.value.code == "unknown-values"
+    assert "[2]" in caught.value.message
+
+
+def test_two_labels_with_one_value_are_the_datasets_fault(tmp_path: Path) -> None:
+    error = refused(write_dataset(tmp_path, 1, labels={"background": 0, "a": 1, "b": 1}))
+    assert error.code == "bad-dataset"
+    assert "one value" in error.message
+
+
+def test_what_nnunet_ignores_is_ignored(tmp_path: Path) -> None:
+    """A list left over from the Decathlon, and the files macOS leaves on foreign disks."""
+    folder = write_dataset(tmp_path, 2, training=[{"image": "gone", "label": "gone"}])
+    (folder / "labelsTr" / "._case_0.nrrd").write_bytes(b"Mac OS X")
+    assert [case.id for case in read_dataset(folder).cases] == ["case_0", "case_1"]
+
+
+def test_content_hash_knows_voxels_and_not_names(tmp_path: Path) -> None:
+    first = read_dataset(write_dataset(tmp_path / "a", 2)).cases
+    second = read_dataset(write_dataset(tmp_path / "b", 2)).cases
+    assert content_hash(first) == content_hash(second)
+    save(second[1].label, np.zeros((12, 40, 32), np.uint8))
+    assert content_hash(first) != content_hash(second)

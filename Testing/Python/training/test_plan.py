@@ -304,3 +304,40 @@ def test_context_is_kept() -> None:
 def test_plan_is_plain_numbers() -> None:
     plan = plan_for([discs(20)])
     assert json.loads(json.dumps(asdict(plan)))["sampling"]["patch"] == [240, 240]
+
+
+# What a scan of full size asks for.
+
+
+def test_a_whole_slice_stays_within_reach(tmp_path: Path) -> None:
+    """A 6 mm structure in a 460 mm slice would ask for 65,536 tokens."""
+    labels = np.zeros((3, 512, 512), np.uint8)
+    labels[1, 100:106, 100:106] = 1
+    made = plan_for([labels], (0.9, 0.9, 3.0))
+    assert made.sampling.spacing is not None
+    rows, columns = (512 * 0.9 / mm / 16 for mm in made.sampling.spacing)
+    assert rows * columns <= 56 * 56 * 1.01
+    assert any("tokens" in reason and "--spacing" in reason for reason in made.reasons)
+
+
+SIDED = ["kidney_left", "Right lung", "Parotid_L", "Parotid_R", "kidney l", "LtParotid", "RtKidney"]
+PLAIN = ["liver", "L5", "vertebra_L1", "hippocampus", "core", "Lung", "rectum", "LV"]
+
+
+@pytest.mark.parametrize("name", [*SIDED, *PLAIN])
+def test_sides_are_told_by_word_or_letter(name: str) -> None:
+    labels = discs(20)
+    scan = volume(labels.astype(np.float32))
+    made = make_plan(dataset(name), [scan], [labels])
+    assert (made.sampling.mirror_axes == ()) == (name in SIDED)
+    word = "kept apart" if name in SIDED else "mirrored"
+    assert any(word in reason for reason in made.reasons)
+    for mirror in (True, False):
+        told = make_plan(dataset(name), [scan], [labels], mirror=mirror).sampling.mirror_axes
+        assert told == ((1,) if mirror else ())
+
+
+def test_channels_of_one_name_are_numbered() -> None:
+    scan = join_channels([volume(np.ones((4, 50, 50), np.float32))] * 2)
+    made = make_plan(dataset(channels=("T1", "T1")), [scan], [discs(9, size=(50, 50))])
+    assert [channel.name for channel in made.channels] == ["T1 1", "T1 2"]
