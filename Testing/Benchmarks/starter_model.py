@@ -25,6 +25,7 @@ from meddinov3.description import ModelDescription
 from meddinov3.labels import ANATOMICAL_STRUCTURE, Code, Label
 from meddinov3.reading import read_label_map
 from meddinov3.segmentation import load_model, segment
+from meddinov3_training.dataset import content_hash, read_dataset
 from meddinov3_training.metrics import dice
 
 NAME = "hippocampus-mr-tiny"
@@ -89,7 +90,9 @@ def score(dataset: Path, bundle: Path) -> dict[str, dict[str, float | None]]:
 
 
 def described(
-    description: ModelDescription, scores: dict[str, dict[str, float | None]]
+    description: ModelDescription,
+    scores: dict[str, dict[str, float | None]],
+    dataset_sha256: str,
 ) -> ModelDescription:
     """The description with names, codes, licence and test scores."""
     means = {
@@ -103,6 +106,7 @@ def described(
         attribution=ATTRIBUTION,
         licence="CC-BY-SA-4.0",
         labels=LABELS,
+        training={**description.training, "dataset_sha256": dataset_sha256},
         scores={
             "test_cases": len(scores),
             "dice": means,
@@ -115,7 +119,7 @@ def install(dataset: Path, run: Path) -> None:
     """Score, describe, and copy into the package."""
     scores = score(dataset, run / NAME)
     description, network = read_bundle(run / NAME)
-    description = described(description, scores)
+    description = described(description, scores, content_hash(read_dataset(dataset).cases))
     target = STARTERS / NAME
     shutil.rmtree(target, ignore_errors=True)
     write_bundle(target, description, network)

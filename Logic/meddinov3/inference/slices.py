@@ -47,7 +47,7 @@ class SliceSource:
         statistics: part of the scan that intensities are fitted to.
 
     Raises:
-        MedDINOv3Error: a channel holds no finite number at all.
+        MedDINOv3Error: most of a channel is no finite number.
     """
 
     def __init__(
@@ -121,11 +121,11 @@ def _find_gaps(views: Sequence[np.ndarray]) -> tuple[list[np.float32 | None], li
         missing = 0
         if view.dtype.kind == "f":
             missing = view.size - sum(int(np.isfinite(plane).sum()) for plane in view)
-        if missing == view.size:
+        if missing * 2 > view.size:
             raise MedDINOv3Error(
                 "no-numbers",
-                "The scan holds no finite number.",
-                "Export or convert it again: its voxels are all NaN or infinite.",
+                f"{missing} of the scan's {view.size} voxels are no numbers (NaN or infinite).",
+                "Export or convert it again.",
             )
         if not missing:
             lowest.append(None)
