@@ -1,7 +1,9 @@
 """How the starter model was made, scored and put into the package.
 
-    python Testing/Benchmarks/starter_model.py train DATASET RUN [--budget 80m]
-    python Testing/Benchmarks/starter_model.py install DATASET RUN
+    python Testing/Benchmarks/starter_model.py train DATASET RUN1 --budget 75m
+    python Testing/Benchmarks/starter_model.py train DATASET RUN2 --budget 35m --rate 4e-4 \\
+        --base RUN1/hippocampus-mr-tiny
+    python Testing/Benchmarks/starter_model.py install DATASET RUN2
 
 DATASET is the Decathlon's Task04 Hippocampus folder (images, labels, dataset.json with lists of
 training and test cases). `train` calls `meddinov3 finetune` on the training list; `install`
@@ -57,15 +59,14 @@ https://creativecommons.org/licenses/by-sa/4.0/
 """
 
 
-def train(dataset: Path, run: Path, budget: str) -> None:
-    """Fine-tune from random weights; the settings that made the starter."""
+def train(dataset: Path, run: Path, budget: str, base: str, rate: str) -> None:
+    """Fine-tune on all training cases; the settings that made the starter."""
     command = [sys.executable, "-m", "meddinov3_training", "finetune", str(dataset)]
-    command += ["--base", "scratch:vit_tiny_patch16_dinov3_qkvb", "--output", str(run)]
+    command += ["--base", base, "--output", str(run), "--name", NAME]
     command += ["--spacing", "0.25,0.25", "--context=-2,-1,0,1,2", "--hold-out", "0"]
-    command += ["--decoder-rate", "8e-4", "--backbone-rate", "8e-4", "--batch", "8"]
-    command += ["--precision", "bf16"]
-    command += ["--budget", budget, "--name", NAME, "--body-part", "hippocampus"]
-    command += ["--licence", "CC-BY-SA-4.0"]
+    command += ["--decoder-rate", rate, "--backbone-rate", rate, "--batch", "8"]
+    command += ["--precision", "bf16", "--budget", budget]
+    command += ["--body-part", "hippocampus", "--licence", "CC-BY-SA-4.0"]
     subprocess.run(command, check=True)
 
 
@@ -134,10 +135,12 @@ def main() -> None:
     parser.add_argument("what", choices=["train", "install", "score"])
     parser.add_argument("dataset", type=Path)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--budget", default="80m")
+    parser.add_argument("--budget", default="75m")
+    parser.add_argument("--base", default="scratch:vit_tiny_patch16_dinov3_qkvb")
+    parser.add_argument("--rate", default="8e-4", help="of backbone and decoder")
     arguments = parser.parse_args()
     if arguments.what == "train":
-        train(arguments.dataset, arguments.run, arguments.budget)
+        train(arguments.dataset, arguments.run, arguments.budget, arguments.base, arguments.rate)
     elif arguments.what == "install":
         install(arguments.dataset, arguments.run)
     else:
