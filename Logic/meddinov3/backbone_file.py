@@ -17,9 +17,9 @@ from meddinov3.atomic import whole_folder
 from meddinov3.bundle import check_finite, load_weights, sha256
 from meddinov3.description import BackboneDescription
 from meddinov3.errors import MedDINOv3Error
+from meddinov3.model_store import BACKBONE_DESCRIPTION_FILE
 from meddinov3.network.backbone import Backbone, BackboneShape
 
-DESCRIPTION_FILE = "backbone.json"
 WEIGHTS_FILE = "backbone.safetensors"
 MASK_TOKEN = "mask_token"
 
@@ -85,7 +85,7 @@ def write_backbone(
             weights_sha256=sha256(partial / WEIGHTS_FILE),
         )
         text = description.to_json()
-        (partial / DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")
+        (partial / BACKBONE_DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")
     return description
 
 
@@ -96,12 +96,12 @@ def read_backbone(folder: Path) -> BackboneWeights:
         MedDINOv3Error: a file is missing or was altered, or tensors do not fit.
     """
     try:
-        text = (folder / DESCRIPTION_FILE).read_text(encoding="utf-8")
+        text = (folder / BACKBONE_DESCRIPTION_FILE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise MedDINOv3Error(
             "no-backbone",
-            f"'{folder}' is no backbone: it has no readable {DESCRIPTION_FILE}.",
-            f"Give the folder that holds {DESCRIPTION_FILE} and {WEIGHTS_FILE}.",
+            f"'{folder}' is no backbone: it has no readable {BACKBONE_DESCRIPTION_FILE}.",
+            f"Give the folder that holds {BACKBONE_DESCRIPTION_FILE} and {WEIGHTS_FILE}.",
         ) from error
     description = BackboneDescription.from_json(text)
     weights = load_weights(folder / WEIGHTS_FILE, description.weights_sha256, description.id)

@@ -64,6 +64,8 @@ class Sampling:
             are taken; (0,) is plain 2D, (-2, 0, 2) adds context. The nearest slice is used,
             the first or last beyond the scan's ends. Channels of one offset lie together.
         mirror_axes: in-plane axes (0 rows, 1 columns) that may be mirrored at test time.
+        windows: (rows, columns) in pixels of overlapping windows that a slice is cut into, as
+            models imported from nnU-Net were validated; None computes whole slices.
     """
 
     orientation: SliceOrientation = field(default_factory=SliceOrientation)
@@ -71,6 +73,7 @@ class Sampling:
     patch: tuple[int, int] | None = None
     slice_offsets: tuple[float, ...] = (0.0,)
     mirror_axes: tuple[int, ...] = ()
+    windows: tuple[int, int] | None = None
 
     def problems(self) -> list[tuple[bool, str]]:
         """What could be wrong, and whether it is."""
@@ -79,6 +82,7 @@ class Sampling:
             (not all(map(math.isfinite, numbers)), "spacing or offsets are no finite numbers"),
             (any(mm <= 0 for mm in self.spacing or ()), f"spacing is {self.spacing}"),
             (any(n < 1 for n in self.patch or ()), f"patch is {self.patch}"),
+            (any(n < 1 for n in self.windows or ()), f"windows are {self.windows}"),
             (not self.slice_offsets, "there are no slice offsets"),
             (
                 len(set(self.mirror_axes)) != len(self.mirror_axes)

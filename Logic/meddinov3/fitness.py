@@ -6,6 +6,7 @@ import numpy as np
 
 from meddinov3.description import ModelDescription
 from meddinov3.errors import MedDINOv3Error
+from meddinov3.grid import INDEX_AXES
 from meddinov3.region import IndexBox, Region, index_box
 from meddinov3.volume import Volume
 
@@ -35,7 +36,14 @@ def check_fitness(
             "Give one --channel NAME=FILE for each.",
         )
     box = index_box(region, volume.grid, description.sampling.orientation)
+    unknown = (
+        ["the model saw its training images as they were stored: if this scan is stored another "
+         "way round, the result is worth nothing (models import --orientation mends it)"]
+        if description.sampling.orientation.as_stored
+        else []
+    )  # fmt: skip
     return [
+        *unknown,
         *_check_extent(volume, description, box, region is not None),
         *_check_modality(volume, description),
     ]
@@ -71,7 +79,9 @@ def _check_extent(
 
 
 def _by_patient_axis(extent: list[float] | tuple[float, ...], letters: tuple[str, ...]) -> str:
-    """Left-right x front-back x head-foot, in mm."""
+    """Left-right x front-back x head-foot, in mm; as stored where the patient is not known."""
+    if set(letters) == set(INDEX_AXES):
+        return " x ".join(f"{mm:.0f}" for mm in extent) + " mm"
     order = [
         next(n for n, letter in enumerate(letters) if letter in pair) for pair in ("LR", "PA", "SI")
     ]

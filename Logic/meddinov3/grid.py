@@ -19,6 +19,7 @@ FloatArray = NDArray[np.float64]
 # A letter names the side that an index axis runs towards: (patient axis, sign in LPS).
 DIRECTIONS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 LETTERS = {value: key for key, value in DIRECTIONS.items()}
+INDEX_AXES = ("i", "j", "k")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,8 @@ class SliceOrientation:
     """How a model sees a scan: which way its slices lie and run.
 
     Attributes:
-        code: target direction of (i, j, k), e.g. ``LPS``.
+        code: target direction of (i, j, k), e.g. ``LPS``; or index axes as stored, e.g.
+            ``ijk``, for models that saw arrays without regard to the patient.
         slice_axis: the letter of `code` along which slices are stacked; of the other two,
             the first runs along columns, the second along rows.
     """
@@ -97,12 +99,18 @@ class SliceOrientation:
 
     def __post_init__(self) -> None:
         axes = sorted(DIRECTIONS.get(letter, (-1, 0))[0] for letter in self.code)
-        if axes != [0, 1, 2] or self.slice_axis not in tuple(self.code):
+        known = axes == [0, 1, 2] or self.as_stored
+        if not known or self.slice_axis not in tuple(self.code):
             raise MedDINOv3Error(
                 "bad-orientation",
                 f"'{self.code}' sliced along '{self.slice_axis}' is no orientation.",
                 "Give one of L/R, P/A, S/I each once, and a slice axis among them.",
             )
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether slices follow the array, whatever way the patient lies in it."""
+        return sorted(self.code) == list(INDEX_AXES)
 
     @property
     def letters(self) -> tuple[str, str, str]:
@@ -112,6 +120,8 @@ class SliceOrientation:
 
     def array_axes(self, grid: Grid) -> tuple[tuple[int, ...], tuple[bool, ...]]:
         """Which axes of a (k, j, i) array become (slices, rows, columns), and which flip."""
+        if self.as_stored:
+            return tuple(2 - INDEX_AXES.index(n) for n in self.letters), (False, False, False)
         nearest = nearest_axes(grid.direction)
         axes, flips = [], []
         for letter in self.letters:

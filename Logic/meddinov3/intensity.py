@@ -182,8 +182,10 @@ def _moments(
 
 
 def _filled(plane: np.ndarray) -> np.ndarray:
-    filled = np.not_equal(plane, 0)
-    return np.logical_and(filled, np.isfinite(plane)) if plane.dtype.kind == "f" else filled
+    filled: np.ndarray = plane != 0
+    if plane.dtype.kind == "f":
+        filled &= np.isfinite(plane)
+    return filled
 
 
 def nonzero_box(*channels: np.ndarray) -> tuple[slice, slice, slice]:

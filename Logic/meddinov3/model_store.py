@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from meddinov3.description import ModelDescription
+from meddinov3.description import BackboneDescription, ModelDescription
 from meddinov3.errors import MedDINOv3Error
 
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
+BACKBONE_DESCRIPTION_FILE = "backbone.json"
 STARTERS = Path(__file__).parent / "starters"
 
 
@@ -98,6 +99,32 @@ def installed_models() -> list[InstalledModel]:
                 entry = InstalledModel(folder, None, str(error), starter)
             found[folder.name] = entry
     return list(found.values())
+
+
+def find_backbone(name: str) -> Path | None:
+    """The folder of a backbone file by id or path; None if there is none."""
+    if (Path(name) / BACKBONE_DESCRIPTION_FILE).is_file():
+        return Path(name)
+    with suppress(MedDINOv3Error):
+        folder = user_folder() / "backbones" / name
+        if (folder / BACKBONE_DESCRIPTION_FILE).is_file():
+            return folder
+    return None
+
+
+def installed_backbones() -> list[tuple[Path, BackboneDescription | None]]:
+    """Backbones in the user's folder; None for one that cannot be read."""
+    found: list[tuple[Path, BackboneDescription | None]] = []
+    with suppress(MedDINOv3Error):
+        for path in sorted((user_folder() / "backbones").glob(f"*/{BACKBONE_DESCRIPTION_FILE}")):
+            if path.parent.name.startswith("."):
+                continue
+            try:
+                text = path.read_text(encoding="utf-8")
+                found.append((path.parent, BackboneDescription.from_json(text)))
+            except (MedDINOv3Error, OSError, UnicodeDecodeError):
+                found.append((path.parent, None))
+    return found
 
 
 def find_model(name: str | None) -> Path:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.grid import DIRECTIONS, FloatArray, Grid, SliceOrientation, nearest_axes
+from meddinov3.grid import FloatArray, Grid, SliceOrientation
 from meddinov3.intensity import nonzero_box
 from meddinov3.reading import read_label_map
 
@@ -175,15 +175,14 @@ def patient_points(
         box: (slices, rows, columns) in oriented indices.
         number: slice, counted in the whole scan.
     """
-    nearest = [axis for axis, _ in nearest_axes(grid.direction)]
-    _, flips = orientation.array_axes(grid)
+    axes, flips = orientation.array_axes(grid)
     rows, columns = np.meshgrid(
         np.arange(box[1].start, box[1].stop), np.arange(box[2].start, box[2].stop), indexing="ij"
     )
     index = np.empty((*rows.shape, 3))
-    for letter, flip, values in zip(
-        orientation.letters, flips, (np.full(rows.shape, number), rows, columns), strict=True
+    for array_axis, flip, values in zip(
+        axes, flips, (np.full(rows.shape, number), rows, columns), strict=True
     ):
-        axis = nearest.index(DIRECTIONS[letter][0])
+        axis = 2 - array_axis
         index[..., axis] = grid.size[axis] - 1 - values if flip else values
     return grid.to_patient(index)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meddinov3.backbone_file import DESCRIPTION_FILE, read_backbone
+from meddinov3.backbone_file import read_backbone
 from meddinov3.bundle import hash_tensors, read_bundle
 from meddinov3.checkpoints.pth import read_pth
 from meddinov3.checkpoints.upstream import (
@@ -17,7 +17,7 @@ from meddinov3.checkpoints.upstream import (
 )
 from meddinov3.description import NetworkDescription
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.model_store import find_model, read_description
+from meddinov3.model_store import find_backbone, find_model, read_description
 from meddinov3.network.backbone import merge_input_channels
 from meddinov3.network.segmenter import Segmenter
 from torch import Tensor
@@ -100,7 +100,7 @@ def base_offsets(name: str) -> tuple[float, ...]:
     Raises:
         MedDINOv3Error: it is named like a model and there is none.
     """
-    if name.startswith(SCRATCH) or Path(name).suffix == ".pth" or _is_backbone_file(Path(name)):
+    if name.startswith(SCRATCH) or Path(name).suffix == ".pth" or find_backbone(name):
         return (0.0,)
     return read_description(find_model(name)).sampling.slice_offsets
 
@@ -109,8 +109,8 @@ def read_base(name: str, in_channels: int) -> Base:
     """Understand ``--base``.
 
     Args:
-        name: ``scratch:TIMM_NAME``, a ``.pth`` file of MedDINOv3 or DINOv3, the folder of a
-            backbone file, or a model.
+        name: ``scratch:TIMM_NAME``, a ``.pth`` file of MedDINOv3 or DINOv3, a backbone file (id
+            or folder), or a model.
         in_channels: input channels of the network to be trained.
 
     Raises:
@@ -122,8 +122,9 @@ def read_base(name: str, in_channels: int) -> Base:
     path = Path(name)
     if path.suffix == ".pth":
         return _from_pth(path, in_channels)
-    if _is_backbone_file(path):
-        return _from_backbone_file(path, in_channels)
+    backbone = find_backbone(name)
+    if backbone is not None:
+        return _from_backbone_file(backbone, in_channels)
     description, network = read_bundle(find_model(name))
     weights = network.backbone.state_dict()
     described = NetworkDescription(
@@ -143,19 +144,15 @@ def read_base(name: str, in_channels: int) -> Base:
     )
 
 
-def _is_backbone_file(path: Path) -> bool:
-    return (path / DESCRIPTION_FILE).is_file()
-
-
 def _from_pth(path: Path, in_channels: int) -> Base:
     content = read_pth(path)
     tensors = unwrap(content)
-    shape = shape_of(tensors, in_channels)
+    origin = "meddinov3" if "teacher" in content else "dinov3"
+    shape = shape_of(tensors, in_channels, origin)
     described = NetworkDescription(
         shape.name, 2, shape.overrides, shape.norm_eps, shape.rope_precision,
         path.name, hash_tensors(tensors),
     )  # fmt: skip
-    origin = "meddinov3" if "teacher" in content else "dinov3"
     weights = backbone_weights(tensors, in_channels)
     return Base(described, weights, {}, (), in_channels, RATES[origin])
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from meddinov3.dataset_labels import read_labels
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.labels import Label
 from meddinov3.reading import read_label_map, read_volume
-from meddinov3.terminology import named_label
 from meddinov3.volume import Volume, join_channels
 
 
@@ -77,16 +77,11 @@ def read_dataset(folder: Path) -> Dataset:
     try:
         channels = content.get("channel_names") or content["modality"]
         names = tuple(channels[key] for key in sorted(channels, key=int))
-        labels, members, regions, ignore = _labels(content)
+        read = read_labels(content)
         cases = _cases(folder, content, len(names))
         short = [case.id for case in cases if len(case.images) != len(names)]
         if short:
             raise ValueError(f"the channels of {short[0]}: {len(names)} images are needed")
-        if not labels:
-            raise ValueError("labels: there is none beside the background")
-        values = [label.value for label in labels]
-        if len(set(values)) != len(values):
-            raise ValueError("labels: two of them have one value")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MedDINOv3Error(
             "bad-dataset",
@@ -105,10 +100,10 @@ def read_dataset(folder: Path) -> Dataset:
     return Dataset(
         content.get("name", folder.name),
         names,
-        labels,
-        members,
-        regions,
-        ignore,
+        read.labels,
+        read.members,
+        read.regions,
+        read.ignore,
         tuple(cases),
         str(content.get("licence", content.get("license", ""))),
         str(content.get("reference", "")),
@@ -117,29 +112,6 @@ def read_dataset(folder: Path) -> Dataset:
 
 def _shown(folder: Path, path: Path) -> str:
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-
-def _labels(
-    content: dict[str, Any],
-) -> tuple[tuple[Label, ...], tuple[tuple[int, ...], ...], bool, int | None]:
-    entries: dict[str, Any] = content["labels"]
-    if all(key.isdigit() for key in entries):  # Decathlon: value to name
-        entries = {name: int(value) for value, name in entries.items()}
-    ignore = entries.get("ignore")
-    structures = {
-        name: tuple(value) if isinstance(value, list) else (int(value),)
-        for name, value in entries.items()
-        if name != "ignore" and value not in (0, [0])
-    }
-    regions = any(len(members) > 1 for members in structures.values())
-    order = content.get("regions_class_order") if regions else None
-    if regions and (order is None or len(order) != len(structures)):
-        raise KeyError("regions_class_order")
-    labels = tuple(
-        named_label(name, int(order[n]) if order else members[0], n)
-        for n, (name, members) in enumerate(structures.items())
-    )
-    return labels, tuple(structures.values()), regions, None if ignore is None else int(ignore)
 
 
 def _cases(folder: Path, content: dict[str, Any], channels: int) -> list[Case]:

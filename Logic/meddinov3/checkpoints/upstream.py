@@ -15,7 +15,7 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.network.backbone import BackboneShape, merge_input_channels
 from meddinov3.network.decoder import STAGES, pack_kernel
 
-UPSTREAM_EPS = 1e-6
+EPS = {"meddinov3": 1e-6, "dinov3": 1e-5}  # LayerNorm's; the tensors do not tell
 NOT_BACKBONE = ("dino_head", "ibot")
 RECOMPUTED = ("rope_embed.periods", "bias_mask", "local_cls_norm")
 # timm's size by width, with a plain and with a gated (SwiGLU) feed-forward layer.
@@ -49,8 +49,12 @@ def unwrap(state: Mapping[str, object]) -> dict[str, Tensor]:
     return tensors
 
 
-def shape_of(tensors: Mapping[str, Tensor], in_channels: int = 1) -> BackboneShape:
+def shape_of(
+    tensors: Mapping[str, Tensor], in_channels: int = 1, origin: str = "meddinov3"
+) -> BackboneShape:
     """Read width, depth, heads and registers from upstream's tensors.
+
+    LayerNorm's epsilon follows from the `origin`, ``meddinov3`` or ``dinov3``.
 
     The number of heads follows from the RoPE periods: a quarter of a head's channels.
     """
@@ -72,7 +76,7 @@ def shape_of(tensors: Mapping[str, Tensor], in_channels: int = 1) -> BackboneSha
         "num_heads": heads,
         "num_reg_tokens": registers,
     }
-    return BackboneShape(name, in_channels, overrides, UPSTREAM_EPS)
+    return BackboneShape(name, in_channels, overrides, EPS[origin])
 
 
 def backbone_weights(tensors: Mapping[str, Tensor], in_channels: int = 1) -> dict[str, Tensor]:
@@ -95,6 +99,28 @@ def backbone_weights(tensors: Mapping[str, Tensor], in_channels: int = 1) -> dic
         for theirs, ours in RENAMED:
             key = key.replace(theirs, ours)
         renamed[f"vit.{key}"] = value
+    return renamed
+
+
+def from_timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Timm's names of a DINOv3 network as Meta's, so that one path serves both.
+
+    The separate query and value biases are joined again, the key's being zero.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if key.endswith("attn.v_bias"):
+            continue
+        if key.endswith("attn.q_bias"):
+            other = tensors[key.replace("q_bias", "v_bias")]
+            joined = torch.cat([value, torch.zeros_like(value), other])
+            renamed[key.replace("q_bias", "qkv.bias")] = joined
+            continue
+        gated = "mlp.fc1_g." in key or key.replace("fc2.", "fc1_g.") in tensors
+        for theirs, ours in RENAMED:
+            if ours != "mlp.fc2." or gated:
+                key = key.replace(ours, theirs)
+        renamed[key] = value
     return renamed
 
 

@@ -19,6 +19,7 @@ from meddinov3.inference.decision import decide, label_type
 from meddinov3.inference.device import autocast
 from meddinov3.inference.ladder import MemoryLadder, too_large
 from meddinov3.inference.slices import SliceSource
+from meddinov3.inference.windows import by_windows
 from meddinov3.labels import Label, choose
 from meddinov3.network.backbone import PATCH
 from meddinov3.progress import ProgressCallback, Steps, StopQuestion, Stopwatch
@@ -92,7 +93,8 @@ def predict(
     size = plane.network_size(
         source.size, sampling.orientation.spacing(volume.grid)[1:], sampling.spacing
     )
-    padded = (-(-size[0] // PATCH), -(-size[1] // PATCH))
+    computed = sampling.windows or size
+    padded = (-(-computed[0] // PATCH), -(-computed[1] // PATCH))
     tokens = padded[0] * padded[1]
     pixels = source.size[0] * source.size[1]
     readable = VALUES_READ // (pixels * description.network_channels)
@@ -107,12 +109,19 @@ def predict(
         for axis in (1, 2)
     )
 
+    def logits_of(slices: Tensor) -> Tensor:
+        if sampling.windows is None:
+            return _mirrored(network, slices, axes, ladder.chunk)
+        return by_windows(
+            lambda part: _mirrored(network, part, axes, ladder.chunk), slices, sampling.windows
+        )
+
     def decided(numbers: range) -> np.ndarray:
         watch.enter("resample")
         slices = plane.to_network(source.batch(numbers, device), size)
         watch.enter("network")
         with torch.inference_mode(), autocast(device, precision):
-            logits = _mirrored(network, slices, axes, ladder.chunk)
+            logits = logits_of(slices)
             _wait(device)
         watch.enter("decide")
         values = [
@@ -141,7 +150,7 @@ def predict(
         except MemoryError:
             values = None
             spacing = sampling.spacing or sampling.orientation.spacing(volume.grid)[1:]
-            raise too_large(size, spacing, device, single) from None
+            raise too_large(computed, spacing, device, single) from None
         if values is None:
             continue
         watch.enter("place")

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 from meddinov3.description import ModelDescription
-from meddinov3.model_store import find_model, installed_models, read_description, user_folder
+from meddinov3.model_store import (
+    find_model,
+    installed_backbones,
+    installed_models,
+    read_description,
+    user_folder,
+)
 from rich.console import Console
 from rich.table import Table
 
@@ -42,7 +49,40 @@ def list_models(as_json: bool) -> None:
     Console(highlight=False).print(table)
     if not found:
         click.echo("None.")
+    for folder, backbone in installed_backbones():
+        told = "unreadable" if backbone is None else f"{backbone.backbone}, {backbone.licence}"
+        click.echo(f"Backbone to train from: {folder.name} ({told})")
     click.echo(f"Your own models belong into {user_folder() / 'models'}")
+
+
+@models.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Id of the new model or backbone.")
+@click.option(
+    "--orientation",
+    metavar="CODE",
+    help="How the images of an nnU-Net results folder were stored, e.g. LPS, RAS or LAS; as "
+    "stored if left out.",
+)
+@click.option("--fold", help="Of a results folder; the first by default.")
+@click.option("--checkpoint", type=click.Choice(["final", "best"]), default="final")
+def import_model(
+    path: Path, name: str, orientation: str | None, fold: str | None, checkpoint: str
+) -> None:
+    """Convert PATH and keep it.
+
+    PATH is MedDINOv3's model.pth, a DINOv3 .pth or .safetensors, or a results folder of
+    MedDINOv3's nnU-Net fork.
+    """
+    from meddinov3.checkpoints.importing import import_file
+
+    made = import_file(path, name, orientation=orientation, fold=fold, checkpoint=checkpoint)
+    for note in made.notes:
+        click.echo(f"  {note}")
+    if made.is_model:
+        click.echo(f"Imported; try: meddinov3 segment SCAN -o OUT --model {name}")
+    else:
+        click.echo(f"Imported; train from it: meddinov3 finetune DATASET --base {name} -o RUN")
 
 
 @models.command("info")
