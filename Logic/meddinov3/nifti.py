@@ -29,6 +29,10 @@ class NotSupportedHereError(Exception):
     """Another flavour of NIfTI: leave it to ITK."""
 
 
+class BadSpacingError(Exception):
+    """A spacing that is zero, negative or no number; ITK would put 1 mm in its place."""
+
+
 @dataclass(frozen=True)
 class _Header:
     dtype: np.dtype
@@ -49,6 +53,7 @@ def read_voxels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         if stored so) where the header rescales.
 
     Raises:
+        BadSpacingError: the header's spacing cannot be meant.
         NotSupportedHereError: a two-file image or an unusual voxel type.
         EOFError: the file ends too early.
         OSError: damaged compression, or unreadable.
@@ -75,12 +80,16 @@ def _read_header(stream: BinaryIO) -> _Header:
         if size == 348 and start[344:347] == b"n+1":
             (kind,) = struct.unpack_from(order + "h", start, 70)
             offset, slope, intercept = struct.unpack_from(order + "3f", start, 108)
+            spacing = struct.unpack_from(order + "3f", start, 80)
         elif size == 540 and start[4:7] == b"n+2":
             (kind,) = struct.unpack_from(order + "h", start, 12)
             (offset,) = struct.unpack_from(order + "q", start, 168)
             slope, intercept = struct.unpack_from(order + "2d", start, 176)
+            spacing = struct.unpack_from(order + "3d", start, 112)
         else:
             continue
+        if not (np.isfinite(spacing).all() and min(spacing) > 0):
+            raise BadSpacingError(str(spacing))
         if kind not in TYPES or not np.isfinite([slope, intercept]).all():
             raise NotSupportedHereError(f"voxel type {kind}")
         if not size + 4 <= offset < 2**31:  # the header and its extension flag come first

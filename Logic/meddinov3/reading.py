@@ -88,14 +88,33 @@ def _read_file(path: Path) -> Volume:
         raise _unreadable(path, error) from error
 
 
+def _bad_geometry(path: Path) -> MedDINOv3Error:
+    return MedDINOv3Error(
+        "bad-geometry",
+        f"The header of '{path.name}' gives no usable spacing, position or direction: a number in "
+        "it is zero, negative or none at all.",
+        "Correct the header, or export the scan again.",
+    )
+
+
+# What ITK says, and what it means.
+REASONS = (
+    ("Unable to determine ImageIO reader", "it is no image of a kind known here, or damaged."),
+    ("No such file", "it is cut off, or the file with its voxels is missing."),
+    ("Bad direction", "its header puts all axes into one plane."),
+)
+
+
 def _unreadable(path: Path, error: Exception) -> MedDINOv3Error:
-    reason = _reason(error)
+    text, reason = str(error), _reason(error)
     remedy = f"Copy or export it again; readable are {', '.join(READABLE)} and DICOM folders."
-    if "orthonormal" in reason:
+    if path.stat().st_size == 0:
+        reason = "it is empty."
+    elif "orthonormal" in text:
         reason = "its header (sform) describes sheared axes, which is no voxel grid."
         remedy = "Resample it to a regular grid, or correct the header's sform."
-    elif "No such file" in reason:  # what ITK says of a header without its voxels
-        reason = "it is cut off, or the file with its voxels is missing."
+    else:
+        reason = next((means for says, means in REASONS if says in text), reason)
     return MedDINOv3Error(
         "unreadable", f"'{path.name}' cannot be read as an image: {reason}", remedy
     )
@@ -110,6 +129,9 @@ def _check_shape(reader: sitk.ImageFileReader, path: Path) -> None:
             f"'{path.name}' has {reader.GetNumberOfComponents()} values a voxel.",
             "Give a scalar scan; write the channels to separate files.",
         )
+    geometry = (*reader.GetSpacing(), *reader.GetOrigin(), *reader.GetDirection())
+    if not np.isfinite(geometry).all() or min(reader.GetSpacing()) <= 0:
+        raise _bad_geometry(path)
     if dimension > 3 and all(n == 1 for n in size[3:]):
         reader.SetExtractSize([*size[:3], *(0 for _ in size[3:])])
     elif dimension != 3:
@@ -126,6 +148,8 @@ def _read_nifti(reader: sitk.ImageFileReader, path: Path) -> Volume:
     grid = grid_of(reader)
     try:
         return Volume((nifti.read_voxels(path, grid.shape),), grid)
+    except nifti.BadSpacingError as error:
+        raise _bad_geometry(path) from error
     except nifti.NotSupportedHereError:
         return volume_of(reader.Execute())
 

@@ -36,13 +36,11 @@ class Volume:
 def grid_of(image: sitk.Image | sitk.ImageFileReader) -> Grid:
     """The grid of a three-dimensional SimpleITK image, or of a header that was read."""
     columns, rows, slices = image.GetSize()
-    i, j, k = image.GetSpacing()
-    # A header may hold negative distances; ITK turns the axis round when it reads the voxels.
     return Grid(
         (columns, rows, slices),
-        (abs(i), abs(j), abs(k)),
+        tuple(image.GetSpacing()),
         tuple(image.GetOrigin()),
-        np.array(image.GetDirection(), dtype=np.float64).reshape(3, 3) * np.sign([i, j, k]),
+        np.array(image.GetDirection(), dtype=np.float64).reshape(3, 3),
     )
 
 

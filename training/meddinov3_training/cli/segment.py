@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -195,10 +196,7 @@ def _check(
             f"Use {', '.join((*FILE_ENDINGS, '.seg.nrrd'))}, or name a folder.",
         )
     folder = output.parent if as_file else output
-    if folder.exists() and not folder.is_dir():
-        raise MedDINOv3Error(
-            "cannot-write", f"'{folder.name}' is a file, not a folder.", "Choose another --output."
-        )
+    _check_place(folder)
     written = [output] if as_file else [t for name in names for t in _in_folder(folder, name)]
     if roi is not None and _is_file(roi):
         read.append(Path(roi))
@@ -213,6 +211,23 @@ def _check(
         check_nifti_twin(target)
     if output.suffix.lower() == ".dcm" and as_file:
         _check_dicom(read[0], output)
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to."""
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise MedDINOv3Error(
+            "cannot-write", f"'{place.name}' is a file, not a folder.", "Choose another --output."
+        )
+    if not os.access(place, os.W_OK):
+        raise MedDINOv3Error(
+            "cannot-write",
+            f"You may not write to the folder '{place}'.",
+            "Choose another --output, or ask for permission.",
+        )
 
 
 def _check_dicom(scan: Path, output: Path) -> None:
