@@ -1,4 +1,4 @@
-"""One DICOM series: its slices in order, and whether they lie on a grid.
+"""DICOM series in a folder: which there are, their slices in order, and whether they lie on a grid.
 
 The positions of the slices are checked here, since the reader below assumes even spacing and
 takes what is missing for 1 mm.
@@ -6,6 +6,7 @@ takes what is missing for 1 mm.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.volume import Volume, volume_of
 
 MODALITY = "0008|0060"
+DESCRIPTION = "0008|103e"
 PIXEL_SPACING = "0028|0030"
 RESCALING = ("0028|1052", "0028|1053")  # intercept, slope
 THICKNESS = "0018|0050"
@@ -24,26 +26,84 @@ EVEN = 0.05  # mm, and 2 % of the distance: headers round
 EXPORT_AGAIN = "Export it from the archive again, or convert it with a tool that resamples."
 
 
-def read_series(folder: Path) -> Volume:
-    """Read the only DICOM image series in a folder or below it.
+@dataclass(frozen=True)
+class SeriesInfo:
+    """A DICOM image series in a folder.
+
+    Attributes:
+        files: its slices in the order that GDCM gives them.
+        modality, description: as the header says.
+        size: voxels (columns, rows) of a slice.
+    """
+
+    files: tuple[str, ...]
+    modality: str
+    description: str
+    size: tuple[int, int]
+
+    def __str__(self) -> str:
+        """In words, e.g. ``CT 'Thorax 1.0', 512 x 512, 312 slices``."""
+        name = f" '{self.description}'" if self.description else ""
+        shape = f"{self.size[0]} x {self.size[1]}, {len(self.files)} slice(s)"
+        return f"{self.modality or '?'}{name}, {shape}"
+
+
+def list_series(folder: Path) -> list[SeriesInfo]:
+    """Every DICOM image series in a folder and below it, always in the same order."""
+    below = sorted(path for path in folder.rglob("*") if path.is_dir())
+    found = []
+    for place in (folder, *below):
+        for series in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(place))):
+            files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(place), series)
+            found.append(_describe(tuple(files)))
+    return found
+
+
+def _describe(files: tuple[str, ...]) -> SeriesInfo:
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(files[0])
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return SeriesInfo(files, "", "", (0, 0))
+    texts = {
+        tag: reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else ""
+        for tag in (MODALITY, DESCRIPTION)
+    }
+    size = reader.GetSize()
+    return SeriesInfo(files, texts[MODALITY], texts[DESCRIPTION], (size[0], size[1]))
+
+
+def read_series(folder: Path, number: int | None = None) -> Volume:
+    """Read a DICOM image series in a folder or below it.
+
+    Args:
+        folder: searched with everything below it.
+        number: which series, counted from 1 in the order of :func:`list_series`; None if there
+            is one only.
 
     Raises:
-        MedDINOv3Error: no series or several, not scalar, or slices that lie on no grid.
+        MedDINOv3Error: no series, several and no `number`, no such number, not scalar, or slices
+            that lie on no grid.
     """
-    place, series = _find(folder)
+    series = list_series(folder)
     if not series:
         raise MedDINOv3Error(
             "no-dicom",
             f"The folder '{folder.name}' holds no DICOM image series.",
             "Give the folder that holds the slices, or an image file.",
         )
-    if len(series) > 1:
+    if (number is None and len(series) > 1) or (
+        number is not None and not 1 <= number <= len(series)
+    ):
+        listed = "; ".join(f"{n}: {info}" for n, info in enumerate(series, start=1))
         raise MedDINOv3Error(
             "several-series",
-            f"The folder '{folder.name}' holds {len(series)} DICOM series.",
-            "Put the one to segment into a folder of its own.",
+            f"The folder '{folder.name}' holds {len(series)} DICOM series. {listed}.",
+            "Say which one with --series NUMBER.",
         )
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(place), series[0])
+    files = series[(number or 1) - 1].files
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(files)
     reader.MetaDataDictionaryArrayUpdateOn()
@@ -73,18 +133,6 @@ def read_series(folder: Path) -> Volume:
     tagged = reader.HasMetaDataKey(0, MODALITY)
     modality = reader.GetMetaData(0, MODALITY).strip() if tagged else ""
     return volume_of(image, modality, tuple(files))
-
-
-def _find(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder itself or the only one below it that holds DICOM series, and their ids."""
-    below = sorted(path for path in folder.rglob("*") if path.is_dir())
-    series = [
-        (path, sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path))) for path in (folder, *below)
-    ]
-    series = [(path, found) for path, found in series if found]
-    if len(series) == 1:
-        return series[0]
-    return folder, tuple(name for _, found in series for name in found)
 
 
 def _check_grid(reader: sitk.ImageSeriesReader, count: int, name: str) -> None:

@@ -28,17 +28,21 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-def read_volume(path: Path) -> Volume:
-    """Read a scan: NIfTI, NRRD, MHA/MHD, or a folder with one DICOM series.
+def read_volume(path: Path, series: int | None = None) -> Volume:
+    """Read a scan: NIfTI, NRRD, MHA/MHD, or a folder with DICOM series.
+
+    Args:
+        path: file or folder.
+        series: which of several series in the folder, counted from 1.
 
     Returns:
         The volume in the stored voxel type (DICOM and NIfTI rescaling applied).
 
     Raises:
         MedDINOv3Error: missing, unreadable, not three-dimensional, not scalar, or several
-            series in the folder.
+            series in the folder and none chosen.
     """
-    return read_series(path) if path.is_dir() else _read_file(path)
+    return read_series(path, series) if path.is_dir() else _read_file(path)
 
 
 def read_label_map(path: Path) -> tuple[np.ndarray, Grid]:

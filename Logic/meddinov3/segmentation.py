@@ -135,7 +135,10 @@ def load_model(name: str | None = None, device: str = "auto", precision: str = "
 
 
 def read_scan(
-    image: str | Path | None, channels: dict[str, str] | None, description: ModelDescription
+    image: str | Path | None,
+    channels: dict[str, str] | None,
+    description: ModelDescription,
+    series: int | None = None,
 ) -> Volume:
     """Read a scan's channels in the model's order.
 
@@ -143,6 +146,7 @@ def read_scan(
         image: the first channel, or None if all are in `channels`.
         channels: files by channel name; resampled to the first channel's grid.
         description: names the channels.
+        series: which of several DICOM series in a folder, counted from 1.
 
     Raises:
         MedDINOv3Error: a channel is unknown, missing or given twice, or a file is unreadable.
@@ -163,7 +167,8 @@ def read_scan(
             f"given: {', '.join([*given, *unknown]) or 'none'}.",
             "Give the first as input and each other as --channel NAME=FILE.",
         )
-    return join_channels([read_volume(given[name]) for name in names])
+    first, *others = (given[name] for name in names)
+    return join_channels([read_volume(first, series), *map(read_volume, others)])
 
 
 def segment(
@@ -171,6 +176,7 @@ def segment(
     model: Model,
     *,
     channels: dict[str, str] | None = None,
+    series: int | None = None,
     region: str | Path | Region | None = None,
     labels: Sequence[str] | None = None,
     mirror: bool = False,
@@ -185,6 +191,7 @@ def segment(
         image: a file, a DICOM folder, or a volume in memory.
         model: from :func:`load_model`.
         channels: files of further channels by name.
+        series: which of several DICOM series in a folder, counted from 1.
         region: as ``--roi`` (see :func:`meddinov3.region.read_region`) or a region.
         labels: names or values; all by default.
         mirror: average over mirrored copies, as far as the model allows.
@@ -198,7 +205,11 @@ def segment(
     """
     watch = Stopwatch()
     watch.enter("read")
-    volume = image if isinstance(image, Volume) else read_scan(image, channels, model.description)
+    volume = (
+        image
+        if isinstance(image, Volume)
+        else read_scan(image, channels, model.description, series)
+    )
     area = read_region(str(region)) if isinstance(region, (str, Path)) else region
     watch.enter("check")
     notes = check_fitness(volume, model.description, area)

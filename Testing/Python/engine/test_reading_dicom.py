@@ -144,6 +144,27 @@ class TestNotOneSeries:
         assert error.code == "several-series"
         assert "2" in error.message
 
+    def test_several_series_are_listed_and_one_can_be_chosen(self, tmp_path: Path) -> None:
+        thin, thick = right_handed(4), right_handed(6)
+        arrays = {}
+        for name, grid, seed in (("a", thin, 1), ("b", thick, 2)):
+            arrays[name] = hounsfield(grid, seed)
+            for file in write_series(tmp_path / name, arrays[name], grid):
+                data = pydicom.dcmread(file)
+                data.SeriesDescription = f"Thorax {name}"
+                data.save_as(file)
+        message = refusal(tmp_path).message
+        for n, (name, grid) in enumerate((("a", thin), ("b", thick)), start=1):
+            columns, rows, slices = grid.size
+            told = f"{n}: CT 'Thorax {name}', {columns} x {rows}, {slices} slice(s)"
+            assert told in message
+            found = read_volume(tmp_path, n).channels[0]
+            np.testing.assert_array_equal(found, arrays[name])
+        for number in (0, 3):
+            with pytest.raises(MedDINOv3Error) as caught:
+                read_volume(tmp_path, number)
+            assert caught.value.code == "several-series"
+
     def test_colour_slices(self, tmp_path: Path) -> None:
         grid = Grid((8, 6, 3), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
         for file in write_series(tmp_path, hounsfield(grid), grid):

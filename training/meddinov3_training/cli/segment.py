@@ -15,7 +15,7 @@ from meddinov3.model_store import find_model
 from meddinov3_training.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from meddinov3.segmentation import Model, Segmentation
+    from meddinov3.segmentation import Segmentation
 
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")  # .seg.nrrd ends in .nrrd
 OTHER_FILES = (".gz", ".mhd", ".nhdr", ".hdr", ".img", ".dicom", ".tif", ".png", ".json", ".mgz")
@@ -38,6 +38,11 @@ OTHER_FILES = (".gz", ".mhd", ".nhdr", ".hdr", ".img", ".dicom", ".tif", ".png",
     multiple=True,
     metavar="NAME=FILE",
     help="A further channel, resampled to the first. Repeat for each.",
+)
+@click.option(
+    "--series",
+    type=click.IntRange(min=1),
+    help="Which DICOM series of a folder that holds several (without it they are listed).",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
@@ -69,6 +74,7 @@ def segment(
     output: Path,
     model: str | None,
     channel: tuple[str, ...],
+    series: int | None,
     device: str,
     precision: str,
     roi: str | None,
@@ -93,7 +99,8 @@ def segment(
 
     from meddinov3.inference.cleanup import Cleanup
     from meddinov3.inference.device import describe_device
-    from meddinov3.segmentation import load_model
+    from meddinov3.preview import write_preview
+    from meddinov3.segmentation import load_model, read_scan
     from meddinov3.segmentation import segment as run
 
     loaded = load_model(model, device, precision)
@@ -108,6 +115,7 @@ def segment(
                 scan,
                 loaded,
                 channels=channels,
+                series=series,
                 region=roi,
                 labels=None if labels is None else labels.split(","),
                 mirror=mirror,
@@ -119,7 +127,9 @@ def segment(
         for target in targets:
             result.save(target)
         if preview:
-            targets.append(_preview(folder / f"{name}_preview.png", scan, channels, loaded, result))
+            volume = read_scan(scan, channels, loaded.description, series)
+            targets.append(folder / f"{name}_preview.png")
+            write_preview(targets[-1], volume, result, loaded.description.name)
         if report:
             targets.append(_report(folder / f"{name}_report.json", result))
         if not quiet:
@@ -260,21 +270,6 @@ def _key(path: Path) -> str:
 def _in_folder(folder: Path, name: str) -> list[Path]:
     """The files a scan's result gets in a folder."""
     return [folder / f"{name}.nii.gz", folder / f"{name}.seg.nrrd"]
-
-
-def _preview(
-    path: Path,
-    scan: Path | None,
-    channels: dict[str, str],
-    model: Model,
-    result: Segmentation,
-) -> Path:
-    from meddinov3.preview import write_preview
-    from meddinov3.segmentation import read_scan
-
-    volume = read_scan(scan, channels, model.description)
-    write_preview(path, volume, result, model.description.name)
-    return path
 
 
 def _report(path: Path, result: Segmentation) -> Path:
