@@ -6,6 +6,7 @@ Like a model bundle without decoder, and with the mask token that pretraining ne
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ def write_backbone(
         )
         text = description.to_json()
         (partial / BACKBONE_DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")
+        shutil.copymode(partial / BACKBONE_DESCRIPTION_FILE, partial / WEIGHTS_FILE)
     return description
 
 

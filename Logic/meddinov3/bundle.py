@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def write_bundle(
         description = dataclasses.replace(description, id=folder.name, weights_sha256=digest)
         text = description.to_json()
         (partial / DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")
+        # safetensors writes for the owner only; a group shares its models.
+        shutil.copymode(partial / DESCRIPTION_FILE, partial / WEIGHTS_FILE)
     return description
 
 

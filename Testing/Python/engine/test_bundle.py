@@ -295,3 +295,9 @@ class TestWriting:
         assert caught.value.code == "cannot-write"
         assert "No space left" in caught.value.message
         assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_whoever_may_read_the_description_may_read_the_weights(bundle: Path) -> None:
+    modes = {path.stat().st_mode for path in bundle.iterdir()}
+    assert len(modes) == 1
