@@ -1,7 +1,8 @@
-"""The largest amount of memory that this process has held."""
+"""How much memory this process has held, and how much the machine has."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,28 @@ def peak_memory() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def machine_memory() -> int:
+    """Memory of the machine in bytes."""
+    if sys.platform == "win32":
+        return _total_on_windows()
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _total_on_windows() -> int:
+    import ctypes
+
+    class Status(ctypes.Structure):
+        _fields_ = [("size", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [
+            (name, ctypes.c_ulonglong) for name in ("total", "free", "a", "b", "c", "d", "e")
+        ]
+
+    status = Status()
+    status.size = ctypes.sizeof(status)
+    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
+    kernel.GlobalMemoryStatusEx(ctypes.byref(status))
+    return int(status.total)
 
 
 def _peak_on_windows() -> int:
