@@ -107,6 +107,10 @@ def described(
         attribution=ATTRIBUTION,
         licence="CC-BY-SA-4.0",
         labels=LABELS,
+        # The second run starts from the first, which is kept nowhere.
+        network=dataclasses.replace(
+            description.network, backbone_source="random initialisation", backbone_hash=""
+        ),
         training={**description.training, "dataset_sha256": dataset_sha256},
         scores={
             "test_cases": len(scores),
