@@ -24,6 +24,7 @@ from meddinov3.checkpoints.upstream import (
 )
 from meddinov3.description import BackboneDescription
 from meddinov3.errors import MedDINOv3Error
+from meddinov3.model_archive import import_archive
 from meddinov3.model_store import user_folder
 from meddinov3.network.backbone import Backbone
 
@@ -62,7 +63,8 @@ def import_file(
 
     Args:
         path: MedDINOv3's ``model.pth``, a DINOv3 state dict (``.pth`` or ``.safetensors``, with
-            Meta's or timm's names), or a results folder of MedDINOv3's nnU-Net fork.
+            Meta's or timm's names), a results folder of MedDINOv3's nnU-Net fork, or an exported
+            model (``.zip``).
         name: id of the model or backbone, new.
         orientation, fold, checkpoint: of a results folder, see
             :func:`~meddinov3.checkpoints.nnunet_results.read_results`.
@@ -76,6 +78,8 @@ def import_file(
             f"'{name}' is no name for a model.",
             "Use lower-case letters, digits, dots, dashes and underscores.",
         )
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return Imported(import_archive(path, name), True)
     if path.is_dir():
         return _import_results(path, name, orientation, fold, checkpoint)
     return _import_backbone(path, name)
@@ -158,7 +162,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         raise MedDINOv3Error(
             "unknown-weights",
             f"'{path.name}' is no kind of weight file known here.",
-            "Give a .pth or .safetensors file, or a results folder.",
+            "Give a .pth or .safetensors file, a results folder, or an exported model (.zip).",
         )
     if not isinstance(content, Mapping):
         raise MedDINOv3Error("not-a-backbone", f"'{path.name}' holds no named tensors.")

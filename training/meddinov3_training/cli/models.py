@@ -71,8 +71,8 @@ def import_model(
 ) -> None:
     """Convert PATH and keep it.
 
-    PATH is MedDINOv3's model.pth, a DINOv3 .pth or .safetensors, or a results folder of
-    MedDINOv3's nnU-Net fork.
+    PATH is MedDINOv3's model.pth, a DINOv3 .pth or .safetensors, a results folder of MedDINOv3's
+    nnU-Net fork, or a .zip that `models export` wrote.
     """
     from meddinov3.checkpoints.importing import import_file
 
@@ -83,6 +83,29 @@ def import_model(
         click.echo(f"Imported; try: meddinov3 segment SCAN -o OUT --model {name}")
     else:
         click.echo(f"Imported; train from it: meddinov3 finetune DATASET --base {name} -o RUN")
+
+
+@models.command("export")
+@click.argument("model")
+@click.argument("target", type=click.Path(path_type=Path))
+def export(model: str, target: Path) -> None:
+    """Write MODEL as one file TARGET (.zip), to carry to another machine."""
+    from meddinov3.model_archive import export_model
+
+    written = export_model(find_model(model), target)
+    click.echo(f"wrote {written}; there: meddinov3 models import {written.name} --name {model}")
+
+
+@models.command("remove")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(name: str, yes: bool) -> None:
+    """Remove NAME, one of your models or backbones, from this machine."""
+    from meddinov3.model_archive import remove_model
+
+    if not yes:
+        click.confirm(f"Remove '{name}' for good?", abort=True)
+    click.echo(f"removed {remove_model(name)}")
 
 
 @models.command("info")

@@ -1,0 +1,135 @@
+"""Models in one file, to carry from machine to machine: a zip archive of a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from meddinov3.atomic import whole_file, whole_folder
+from meddinov3.bundle import read_bundle, update_description
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.model_store import DESCRIPTION_FILE, STARTERS, WEIGHTS_FILE, user_folder
+
+MEMBERS = (DESCRIPTION_FILE, WEIGHTS_FILE, "LICENSE.md", "README.md")
+NEEDED = {DESCRIPTION_FILE, WEIGHTS_FILE}
+
+
+def export_model(folder: Path, target: Path) -> Path:
+    """Write a bundle as a zip archive, after checking that it is whole.
+
+    Args:
+        folder: the bundle.
+        target: ends in ``.zip``; an existing file is replaced when the new one is complete.
+
+    Raises:
+        MedDINOv3Error: the bundle is damaged, or the file cannot be written.
+    """
+    if target.suffix.lower() != ".zip":
+        raise MedDINOv3Error(
+            "unknown-ending", f"'{target.name}' does not end in .zip.", "Choose a name that does."
+        )
+    read_bundle(folder)
+    with (
+        whole_file(target) as partial,
+        # Weights do not compress, and stored members can be read without unpacking.
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        for name in MEMBERS:
+            if (folder / name).is_file():
+                archive.write(folder / name, f"{folder.name}/{name}")
+    return target
+
+
+def import_archive(path: Path, name: str) -> Path:
+    """Unpack an exported model among the user's.
+
+    Args:
+        path: a zip archive as :func:`export_model` writes it.
+        name: id of the model, new.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        MedDINOv3Error: it is no such archive, holds anything else, or the model is damaged.
+    """
+    folder = user_folder() / "models" / name
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _checked_members(archive, path.name)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with whole_folder(folder) as partial:
+                for member in members:
+                    target = partial / PurePosixPath(member.filename).name
+                    with archive.open(member) as source, open(target, "wb") as stream:
+                        shutil.copyfileobj(source, stream)
+                description, _ = read_bundle(partial)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise MedDINOv3Error(
+            "damaged-archive",
+            f"'{path.name}' is no readable zip archive: {error}.",
+            "Copy or download it again.",
+        ) from error
+    if description.id != name:
+        update_description(folder, dataclasses.replace(description, id=name))
+    return folder
+
+
+def _checked_members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
+    """The members, which are files of one bundle and nothing else."""
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    names = [PurePosixPath(member.filename) for member in members]
+    foreign = [
+        path
+        for path, member in zip(names, members, strict=True)
+        if path.is_absolute()
+        or ".." in path.parts
+        or "\\" in member.filename
+        or ":" in member.filename
+        or stat.S_ISLNK(member.external_attr >> 16)
+        or len(path.parts) > 2
+        or path.name not in MEMBERS
+    ]
+    if foreign:
+        raise MedDINOv3Error(
+            "foreign-archive",
+            f"'{name}' holds more than a model ('{foreign[0]}') and was not unpacked.",
+            "Get the archive from 'meddinov3 models export', or unpack it yourself and look.",
+        )
+    found = [path.name for path in names]
+    if not set(found) >= NEEDED or len(set(found)) != len(found):
+        raise MedDINOv3Error(
+            "foreign-archive",
+            f"'{name}' is no exported model: it needs {' and '.join(sorted(NEEDED))}, once each.",
+            "Get the archive from 'meddinov3 models export'.",
+        )
+    return members
+
+
+def remove_model(name: str) -> Path:
+    """Remove one of the user's models or backbones; returns where it was.
+
+    Raises:
+        MedDINOv3Error: it is a starter, or there is none of that name.
+    """
+    is_name = Path(name).name == name and not name.startswith(".") and name
+    for kind in ("models", "backbones"):
+        folder = user_folder() / kind / name
+        if is_name and folder.is_dir():
+            gone = folder.with_name(f".removed.{folder.name}")
+            shutil.rmtree(gone, ignore_errors=True)
+            folder.rename(gone)  # at once, so that nothing half-removed is listed
+            shutil.rmtree(gone, ignore_errors=True)
+            return folder
+    if (STARTERS / name).is_dir():
+        raise MedDINOv3Error(
+            "starter", f"'{name}' ships with MedDINOv3 and cannot be removed.", "Leave it."
+        )
+    raise MedDINOv3Error(
+        "no-model",
+        f"You have no model or backbone '{name}'.",
+        "'meddinov3 models list' shows what there is.",
+    )
