@@ -71,5 +71,6 @@ def _cannot_write(target: Path, error: OSError) -> MedDINOv3Error:
     return MedDINOv3Error(
         "cannot-write",
         f"'{target.name}' could not be written to '{target.parent}': {error.strerror or error}.",
-        "Check free space and permissions, or choose another folder.",
+        "Check free space and permissions, close programs that show the file, or choose another "
+        "folder.",
     )
