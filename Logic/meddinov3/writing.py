@@ -111,8 +111,8 @@ def _write(path: Path, image: sitk.Image, grid: Grid) -> None:
             raise MedDINOv3Error(
                 "cannot-write",
                 f"'{path.name}' could not be written to '{path.parent}'.",
-                "Check free space and permissions, close programs that show the file, or choose another "
-                "folder.",
+                "Check free space and permissions, close programs that show the file, or choose "
+                "another folder.",
             ) from error
         if path.suffix.lower() == ".nrrd":
             restore_geometry(temporary, grid)
