@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import SliceOrientation
@@ -17,7 +17,6 @@ from meddinov3.labels import Label
 from meddinov3.plain_json import from_plain, to_plain
 
 FORMAT = 1
-Described = TypeVar("Described")
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,57 @@ class Purpose:
         ]
 
 
+class JsonFile:
+    """A dataclass that stands in a JSON file, with the format's version."""
+
+    file = ""  # not annotated, so that it is no field
+
+    def to_json(self) -> str:
+        """The file's text."""
+        content = {"format": FORMAT, **to_plain(self)}
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a file of this or an older format.
+
+        Raises:
+            MedDINOv3Error: not JSON, a later format, or fields missing or unknown.
+        """
+        remedy = "Get the model again from where it came."
+        try:
+            content = json.loads(text, parse_constant=_not_finite)
+            version = content.pop("format")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise MedDINOv3Error(
+                "bad-description",
+                f"{cls.file} is damaged: it is no JSON object with a 'format', or holds no finite "
+                "numbers.",
+                remedy,
+            ) from error
+        if not isinstance(version, int) or version > FORMAT or version < 1:
+            raise MedDINOv3Error(
+                "later-format",
+                f"{cls.file} has format {version}; this version reads up to {FORMAT}.",
+                "Update MedDINOv3.",
+            )
+        try:
+            description: Self = from_plain(cls, content)
+        except (TypeError, ValueError, KeyError) as error:
+            raise MedDINOv3Error(
+                "bad-description",
+                f"{cls.file} does not describe what it should: {error}.",
+                remedy,
+            ) from error
+        return description
+
+
+def _not_finite(name: str) -> float:
+    raise ValueError(f"{name} is no finite number")
+
+
 @dataclass(frozen=True)
-class ModelDescription:
+class ModelDescription(JsonFile):
     """The content of ``model.json``.
 
     Attributes:
@@ -143,6 +191,8 @@ class ModelDescription:
         scores: figures on held-out cases (free form).
         weights_sha256: of ``model.safetensors``.
     """
+
+    file = "model.json"
 
     id: str
     name: str
@@ -189,22 +239,9 @@ class ModelDescription:
         """Input channels of the network: scan channels times slice offsets."""
         return len(self.channels) * len(self.sampling.slice_offsets)
 
-    def to_json(self) -> str:
-        """The text of ``model.json``."""
-        return _write_json(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> ModelDescription:
-        """Read ``model.json`` of this or an older format.
-
-        Raises:
-            MedDINOv3Error: not JSON, a later format, or fields missing or unknown.
-        """
-        return _read_json(cls, text, "model.json")
-
 
 @dataclass(frozen=True)
-class BackboneDescription:
+class BackboneDescription(JsonFile):
     """The content of ``backbone.json``: a backbone without decoder, to train from.
 
     Attributes:
@@ -224,6 +261,8 @@ class BackboneDescription:
         weights_sha256: of ``backbone.safetensors``.
     """
 
+    file = "backbone.json"
+
     id: str
     name: str
     backbone: str
@@ -239,52 +278,3 @@ class BackboneDescription:
     has_mask_token: bool = False
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
-
-    def to_json(self) -> str:
-        """The text of ``backbone.json``."""
-        return _write_json(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> BackboneDescription:
-        """Read ``backbone.json`` of this or an older format.
-
-        Raises:
-            MedDINOv3Error: not JSON, a later format, or fields missing or unknown.
-        """
-        return _read_json(cls, text, "backbone.json")
-
-
-def _write_json(description: Any) -> str:
-    content = {"format": FORMAT, **to_plain(description)}
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _read_json(kind: type[Described], text: str, file: str) -> Described:
-    try:
-        content = json.loads(text, parse_constant=_not_finite)
-        version = content.pop("format")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise MedDINOv3Error(
-            "bad-description",
-            f"{file} is damaged: it is no JSON object with a 'format', or holds no finite numbers.",
-            "Get the model again from where it came.",
-        ) from error
-    if not isinstance(version, int) or version > FORMAT or version < 1:
-        raise MedDINOv3Error(
-            "later-format",
-            f"{file} has format {version}; this version reads up to {FORMAT}.",
-            "Update MedDINOv3.",
-        )
-    try:
-        description: Described = from_plain(kind, content)
-    except (TypeError, ValueError, KeyError) as error:
-        raise MedDINOv3Error(
-            "bad-description",
-            f"{file} does not describe what it should: {error}.",
-            "Get the model again from where it came.",
-        ) from error
-    return description
-
-
-def _not_finite(name: str) -> float:
-    raise ValueError(f"{name} is no finite number")

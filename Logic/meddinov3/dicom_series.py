@@ -94,16 +94,16 @@ def read_series(folder: Path, number: int | None = None) -> Volume:
             f"The folder '{folder.name}' holds no DICOM image series.",
             "Give the folder that holds the slices, or an image file.",
         )
-    if (number is None and len(series) > 1) or (
-        number is not None and not 1 <= number <= len(series)
-    ):
+    if number is None and len(series) == 1:
+        number = 1
+    if number is None or not 1 <= number <= len(series):
         listed = "; ".join(f"{n}: {info}" for n, info in enumerate(series, start=1))
         raise MedDINOv3Error(
             "several-series",
             f"The folder '{folder.name}' holds {len(series)} DICOM series. {listed}.",
             "Say which one with --series NUMBER.",
         )
-    files = series[(number or 1) - 1].files
+    files = series[number - 1].files
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(files)
     reader.MetaDataDictionaryArrayUpdateOn()

@@ -17,7 +17,7 @@ MEMBERS = (DESCRIPTION_FILE, WEIGHTS_FILE, "LICENSE.md", "README.md")
 NEEDED = {DESCRIPTION_FILE, WEIGHTS_FILE}
 
 
-def export_model(folder: Path, target: Path) -> Path:
+def export_model(folder: Path, target: Path) -> None:
     """Write a bundle as a zip archive, after checking that it is whole.
 
     Args:
@@ -40,7 +40,6 @@ def export_model(folder: Path, target: Path) -> Path:
         for name in MEMBERS:
             if (folder / name).is_file():
                 archive.write(folder / name, f"{folder.name}/{name}")
-    return target
 
 
 def import_archive(path: Path, name: str) -> Path:
@@ -115,10 +114,10 @@ def remove_model(name: str) -> Path:
     Raises:
         MedDINOv3Error: it is a starter, or there is none of that name.
     """
-    is_name = Path(name).name == name and not name.startswith(".") and name
     for kind in ("models", "backbones"):
         folder = user_folder() / kind / name
-        if is_name and folder.is_dir():
+        # Any folder's name may have been given by hand; a path is no name.
+        if name and not name.startswith(".") and folder.name == name and folder.is_dir():
             gone = folder.with_name(f".removed.{folder.name}")
             shutil.rmtree(gone, ignore_errors=True)
             folder.rename(gone)  # at once, so that nothing half-removed is listed

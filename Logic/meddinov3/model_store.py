@@ -6,6 +6,7 @@ Torch-free: listing reads ``model.json`` files only.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from meddinov3.errors import MedDINOv3Error
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
 BACKBONE_DESCRIPTION_FILE = "backbone.json"
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # of a model or backbone: a folder's on any system
 STARTERS = Path(__file__).parent / "starters"
 
 

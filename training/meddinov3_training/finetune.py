@@ -18,6 +18,7 @@ from meddinov3.description import ModelDescription, Purpose
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.inference.device import autocast, choose_device, choose_precision
 from meddinov3.inference.predictor import predict
+from meddinov3.model_store import NAME
 from meddinov3.network.segmenter import Segmenter
 from meddinov3.volume import Volume
 from torch import Tensor
@@ -40,7 +41,6 @@ from meddinov3_training.samples import PatchSampler, prepare
 
 REPORT_EVERY = 20  # steps, or
 REPORT_SECONDS = 15.0
-NAME = r"[a-z0-9][a-z0-9._-]*"
 RESERVED = ("config.json", "plan.json", "events.jsonl")
 
 
@@ -190,7 +190,7 @@ def _check(settings: Settings) -> None:
         (not 0 <= (settings.backbone_rate or 0) < math.inf, "the backbone's rate is no rate"),
         (not all(map(math.isfinite, settings.slice_offsets or ())), "context must be numbers"),
         (settings.slice_offsets == (), "the context is empty"),
-        (settings.name is not None and re.fullmatch(NAME, settings.name) is None,
+        (settings.name is not None and NAME.fullmatch(settings.name) is None,
          "a name consists of lower-case letters, digits, dots, dashes and underscores"),
         (settings.name in RESERVED, f"'{settings.name}' is the name of a file in the run's folder"),
     ]  # fmt: skip

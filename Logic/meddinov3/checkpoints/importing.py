@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,9 @@ from meddinov3.checkpoints.upstream import (
 from meddinov3.description import BackboneDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_archive import import_archive
-from meddinov3.model_store import user_folder
+from meddinov3.model_store import NAME, user_folder
 from meddinov3.network.backbone import Backbone
 
-NAME = r"[a-z0-9][a-z0-9._-]*"
 # What the origins' own pages say; Meta's licence binds what is derived from its weights.
 MEDDINOV3_LICENCE = "Apache-2.0; derived from DINOv3 (DINOv3 License)"
 DINOV3_LICENCE = "DINOv3 License"
@@ -72,7 +70,7 @@ def import_file(
     Raises:
         MedDINOv3Error: nothing of the kind, unsafe, not fitting, or the name is taken.
     """
-    if re.fullmatch(NAME, name) is None:
+    if NAME.fullmatch(name) is None:
         raise MedDINOv3Error(
             "bad-name",
             f"'{name}' is no name for a model.",

@@ -92,8 +92,9 @@ def export(model: str, target: Path) -> None:
     """Write MODEL as one file TARGET (.zip), to carry to another machine."""
     from meddinov3.model_archive import export_model
 
-    written = export_model(find_model(model), target)
-    click.echo(f"wrote {written}; there: meddinov3 models import {written.name} --name {model}")
+    folder = find_model(model)
+    export_model(folder, target)
+    click.echo(f"wrote {target}; there: meddinov3 models import {target.name} --name {folder.name}")
 
 
 @models.command("remove")
