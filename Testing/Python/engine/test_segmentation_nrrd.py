@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import slicerio
 from conftest import random_grid
 from meddinov3.grid import Grid
 from meddinov3.labels import ANATOMICAL_STRUCTURE, Code, Label, default_colour
 from meddinov3.writing import write_segmentation
-
-slicerio = pytest.importorskip("slicerio")
 
 KIDNEY = Code("SCT", "64033007", "Kidney")
 LABELS = (
