@@ -19,7 +19,12 @@ import torch
 from meddinov3 import __version__
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
-from meddinov3.inference.device import choose_device, choose_precision, describe_device
+from meddinov3.inference.device import (
+    choose_device,
+    choose_precision,
+    describe_device,
+    try_device,
+)
 from meddinov3.inference.predictor import predict
 from meddinov3.memory import machine_memory
 from meddinov3.model_store import InstalledModel, installed_models, user_folder
@@ -113,17 +118,9 @@ def _accelerators() -> Iterator[Finding]:
 
 def _try_device(device: torch.device) -> Finding:
     try:
-        values = torch.arange(16.0).reshape(4, 4)
-        found = (values.to(device) @ values.to(device)).cpu()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        return Finding(
-            "GPU",
-            f"{device}: a first computation failed: {reason}",
-            "Update the driver, or install a torch built for this card.",
-        )
-    if not torch.allclose(found, values @ values, rtol=1e-2):
-        return Finding("GPU", f"{device} computes wrongly", "Check the card and its driver.")
+        try_device(device)
+    except MedDINOv3Error as error:
+        return Finding("GPU", error.message, error.remedy)
     return Finding("GPU", f"{device}: {describe_device(device)}, a first computation went well")
 
 

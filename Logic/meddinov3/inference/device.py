@@ -42,6 +42,28 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def try_device(device: torch.device) -> None:
+    """Compute something on a device: a driver may list a card that torch cannot use.
+
+    Raises:
+        MedDINOv3Error: a first computation fails or comes out wrong.
+    """
+    values = torch.arange(16.0).reshape(4, 4)
+    try:
+        found = (values.to(device) @ values.to(device)).cpu()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MedDINOv3Error(
+            "device-fails",
+            f"{device}: a first computation failed: {reason}",
+            "Update the driver, or install a torch built for this card.",
+        ) from error
+    if not torch.allclose(found, values @ values, rtol=1e-2):
+        raise MedDINOv3Error(
+            "device-fails", f"{device} computes wrongly", "Check the card and its driver."
+        )
+
+
 def describe_device(device: torch.device) -> str:
     """The device in words, e.g. ``NVIDIA RTX A4000 (15.7 GiB)`` or ``CPU (2 threads)``."""
     if device.type == "cuda":

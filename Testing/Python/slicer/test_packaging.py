@@ -25,6 +25,7 @@ IMPORT = """
 import sys, time
 start = time.process_time()
 import meddinov3.model_store, meddinov3.description, meddinov3.errors
+import meddinov3.worker.client, meddinov3.worker.exchange
 print(time.process_time() - start, "torch" in sys.modules)
 """
 
@@ -84,7 +85,7 @@ def test_slicer_asks_for_the_versions_that_the_wheel_asks_for() -> None:
     asked = [line for line in lines if line and not line.startswith("#")]
     assert asked == [line for line in sorted(project["dependencies"]) if line in asked]
     names = {re.split(r"\W*[<>=]", line)[0].lower() for line in asked}
-    assert names == {"huggingface-hub", "platformdirs", "safetensors", "timm"}
+    assert names == {"filelock", "huggingface-hub", "platformdirs", "safetensors", "timm"}
     assert not names & SLICERS_OWN
 
 

@@ -1,0 +1,194 @@
+"""What is said between a client and the worker: one JSON object a line, both ways.
+
+A request is ``{"id": 7, "do": "segment", ...}`` with the fields of one of the classes below; an
+event is ``{"event": "progress", "id": 7, ...}``. Events are
+
+* ``starting``: the process runs; ``protocol`` is stated;
+* ``ready``: everything is imported; ``device`` in words, ``versions``;
+* ``progress``: ``phase``, ``done``, ``total``, ``seconds_left``;
+* ``done``: ``result``;
+* ``cancelled``;
+* ``failed``: ``code``, ``message``, ``remedy``, ``details``; ``id`` is null if the process cannot
+  go on, and 0 if a line could not be understood at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.plain_json import from_plain, to_plain
+
+PROTOCOL = 1
+LONGEST_LINE = 4 * 2**20  # bytes; a request is some hundred
+
+
+@dataclass(frozen=True)
+class Load:
+    """Have a model ready; a later request for the same costs no start-up.
+
+    Attributes:
+        model: id or folder.
+        device, precision: as on the command line.
+    """
+
+    model: str
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Segment one scan.
+
+    Attributes:
+        model, device, precision: as for :class:`Load`.
+        scan: folder from :func:`meddinov3.worker.exchange.write_scan`, or "".
+        files: files or DICOM folders by channel name, instead of `scan`.
+        series: which DICOM series of a folder.
+        result: new folder for the label map, or "".
+        outputs: files to write the segmentation to.
+        region: as ``--roi``, or "".
+        labels: names or values; None for all.
+        mirror: average over mirrored copies.
+        largest, fill_holes, minimum_ml: clean-up.
+        batch: slices at a time; None chooses.
+    """
+
+    model: str
+    device: str = "auto"
+    precision: str = "auto"
+    scan: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    series: int | None = None
+    result: str = ""
+    outputs: tuple[str, ...] = ()
+    region: str = ""
+    labels: tuple[str, ...] | None = None
+    mirror: bool = False
+    largest: bool = False
+    fill_holes: bool = False
+    minimum_ml: float = 0.0
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """What a device is, after a computation was really tried on it."""
+
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class FreeMemory:
+    """Give up the loaded model and memory held for reuse, e.g. before training."""
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Stop a request, running or waiting; it answers with ``cancelled``."""
+
+    target: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Cancel everything and end."""
+
+
+Request = Load | Segment | Inspect | FreeMemory | Cancel | Stop
+VERBS: dict[str, type[Request]] = {
+    "load": Load,
+    "segment": Segment,
+    "inspect": Inspect,
+    "free": FreeMemory,
+    "cancel": Cancel,
+    "stop": Stop,
+}
+NAMES = {kind: verb for verb, kind in VERBS.items()}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something the worker says.
+
+    Attributes:
+        kind: ``progress``, ``done`` ... (see the module).
+        id: of the request it belongs to.
+        body: its further fields.
+    """
+
+    kind: str
+    id: int | None = None
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+def encode_request(number: int, request: Request) -> bytes:
+    """One line for the worker's stdin."""
+    return _line({"id": number, "do": NAMES[type(request)], **to_plain(request)})
+
+
+def decode_request(line: bytes) -> tuple[int, Request]:
+    """Understand a request.
+
+    Raises:
+        MedDINOv3Error: no JSON object, an unknown verb or field, or a wrong type.
+    """
+    try:
+        fields = json.loads(line)
+        number, verb = fields.pop("id"), fields.pop("do")
+        if type(number) is not int:
+            raise TypeError("the id must be a whole number")
+        return number, from_plain(VERBS[verb], fields)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise MedDINOv3Error(
+            "bad-request",
+            f"The worker was asked something it does not understand ({error}).",
+            "The module and the worker may be of different versions: restart Slicer.",
+        ) from error
+
+
+def encode_event(event: Event) -> bytes:
+    """One line of the worker's stdout."""
+    return _line({"event": event.kind, "id": event.id, **event.body})
+
+
+def decode_event(line: bytes) -> Event | None:
+    """Understand an event; None for a line that is none."""
+    try:
+        fields = json.loads(line)
+        return Event(fields.pop("event"), fields.pop("id"), fields)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def failure(number: int | None, error: MedDINOv3Error, details: str = "") -> Event:
+    """The event that a request failed."""
+    body = {
+        "code": error.code,
+        "message": error.message,
+        "remedy": error.remedy,
+        "details": details,
+    }
+    return Event("failed", number, body)
+
+
+class Lines:
+    """Puts whole lines together from pieces as they arrive."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The lines completed by `piece`, without their ends."""
+        self._rest += piece
+        *lines, rest = self._rest.split(b"\n")
+        self._rest = bytearray(rest)
+        yield from map(bytes, lines)
+
+
+def _line(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, ensure_ascii=True).encode() + b"\n"
