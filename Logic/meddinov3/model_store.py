@@ -41,6 +41,20 @@ def user_folder() -> Path:
     return Path(platformdirs.user_data_dir("MedDINOv3", appauthor=False))
 
 
+def check_name(name: str) -> None:
+    """Refuse what cannot be the id of a model or backbone.
+
+    Raises:
+        MedDINOv3Error: the name is none.
+    """
+    if NAME.fullmatch(name) is None:
+        raise MedDINOv3Error(
+            "bad-name",
+            f"'{name}' is no name for a model.",
+            "Use lower-case letters, digits, dots, dashes and underscores.",
+        )
+
+
 @dataclass(frozen=True)
 class InstalledModel:
     """A model found on this machine.
