@@ -25,7 +25,7 @@ from meddinov3.checkpoints.upstream import (
 from meddinov3.description import BackboneDescription, HubFile
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_archive import import_archive
-from meddinov3.model_store import check_name, user_folder
+from meddinov3.model_store import check_name, is_backbone, user_folder
 from meddinov3.network.backbone import Backbone
 
 
@@ -99,7 +99,8 @@ def import_file(
     """
     check_name(name)
     if path.suffix.lower() == ".zip" and path.is_file():
-        return Imported(import_archive(path, name), True)
+        folder = import_archive(path, name)
+        return Imported(folder, not is_backbone(folder))
     if path.is_dir():
         return _import_results(path, name, orientation, fold, checkpoint)
     return _import_backbone(path, name, hub)

@@ -9,10 +9,9 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from hub_server import COMMIT, LATER, Hub
+from hub_server import CHUNK, COMMIT, LATER, Hub, library_alone
 from meddinov3 import hub_transfer
 from meddinov3.backbone_file import read_backbone
 from meddinov3.catalogue import CatalogueEntry, entry_of, find_entry
@@ -22,26 +21,11 @@ from meddinov3.hub import moved_on, pull
 from meddinov3.model_store import find_backbone
 from meddinov3.progress import Progress
 
-CHUNK = 10_000  # bytes; huggingface_hub's own is 10 MB, more than the file here
-
 
 @pytest.fixture(autouse=True)
-def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """huggingface_hub without whoever runs this: no token, no proxy, no waiting between tries."""
-    import huggingface_hub
-    from huggingface_hub import constants, file_download
-
-    for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY",
-                 "ALL_PROXY"):  # fmt: skip
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
-    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda _: None))
-    huggingface_hub.close_session()
-    yield
-    huggingface_hub.close_session()
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    with library_alone(monkeypatch, tmp_path):
+        yield
 
 
 @pytest.fixture
