@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import meddinov3
 from meddinov3.catalogue import COMMIT, SHA256, CatalogueEntry
@@ -142,7 +142,7 @@ def _endpoint(given: str) -> str:
 
 
 def _request(entry: CatalogueEntry, name: str, hub: str, revision: str) -> Request:
-    url = f"{hub}/{entry.repository}/resolve/{revision}/{entry.file}"
+    url = f"{hub}/{entry.repository}/resolve/{quote(revision, safe='')}/{entry.file}"
     return Request(entry.repository, entry.file, revision, entry.page, url, name)
 
 
@@ -152,7 +152,12 @@ def _quiet_library() -> Iterator[None]:
 
     With telemetry on, already its user agent asks the hub for a list.
     """
-    from huggingface_hub import constants
+    try:
+        from huggingface_hub import constants
+    except ModuleNotFoundError as error:
+        raise MedDINOv3Error(
+            "not-set-up", "The package huggingface_hub is missing.", "Set MedDINOv3 up first."
+        ) from error
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,

@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 import huggingface_hub
 import pytest
 from huggingface_hub import constants, file_download
+from meddinov3.catalogue import CatalogueEntry
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.hub import pull
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LATER = "89abcdef0123456789abcdef0123456789abcdef"
@@ -200,3 +203,25 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.wfile.write(part)
+
+
+def fetch(entry: CatalogueEntry, hub: Hub, name: str = "", **options: object) -> Path:
+    return pull(entry, name, endpoint=hub.address, **options).folder  # type: ignore[arg-type]
+
+
+def refusal(entry: CatalogueEntry, hub: Hub, **options: object) -> MedDINOv3Error:
+    with pytest.raises(MedDINOv3Error) as caught:
+        fetch(entry, hub, **options)
+    assert not caught.value.message.endswith("..")
+    return caught.value
+
+
+def left(home: Path) -> list[Path]:
+    """Files of downloads that remain."""
+    return sorted(path for path in (home / "downloads").rglob("*") if path.is_file())
+
+
+def kept_bytes(home: Path) -> int:
+    (part,) = left(home)
+    assert part.name == "model.pth.incomplete"
+    return part.stat().st_size
