@@ -18,10 +18,13 @@ from meddinov3.atomic import whole_folder
 from meddinov3.bundle import check_finite, load_weights, sha256
 from meddinov3.description import BackboneDescription
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.model_store import BACKBONE_DESCRIPTION_FILE
+from meddinov3.model_store import (
+    BACKBONE_DESCRIPTION_FILE,
+    BACKBONE_WEIGHTS_FILE,
+    read_backbone_description,
+)
 from meddinov3.network.backbone import Backbone, BackboneShape
 
-WEIGHTS_FILE = "backbone.safetensors"
 MASK_TOKEN = "mask_token"
 
 
@@ -78,16 +81,16 @@ def write_backbone(
         stored[MASK_TOKEN] = mask_token.detach().cpu().float().reshape(1, -1).contiguous()
     check_finite(stored, folder.name)
     with whole_folder(folder) as partial:
-        save_file(stored, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_file(stored, partial / BACKBONE_WEIGHTS_FILE, metadata={"format": "pt"})
         description = dataclasses.replace(
             description,
             id=folder.name,
             has_mask_token=mask_token is not None,
-            weights_sha256=sha256(partial / WEIGHTS_FILE),
+            weights_sha256=sha256(partial / BACKBONE_WEIGHTS_FILE),
         )
         text = description.to_json()
         (partial / BACKBONE_DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")
-        shutil.copymode(partial / BACKBONE_DESCRIPTION_FILE, partial / WEIGHTS_FILE)
+        shutil.copymode(partial / BACKBONE_DESCRIPTION_FILE, partial / BACKBONE_WEIGHTS_FILE)
     return description
 
 
@@ -97,16 +100,10 @@ def read_backbone(folder: Path) -> BackboneWeights:
     Raises:
         MedDINOv3Error: a file is missing or was altered, or tensors do not fit.
     """
-    try:
-        text = (folder / BACKBONE_DESCRIPTION_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MedDINOv3Error(
-            "no-backbone",
-            f"'{folder}' is no backbone: it has no readable {BACKBONE_DESCRIPTION_FILE}.",
-            f"Give the folder that holds {BACKBONE_DESCRIPTION_FILE} and {WEIGHTS_FILE}.",
-        ) from error
-    description = BackboneDescription.from_json(text)
-    weights = load_weights(folder / WEIGHTS_FILE, description.weights_sha256, description.id)
+    description = read_backbone_description(folder)
+    weights = load_weights(
+        folder / BACKBONE_WEIGHTS_FILE, description.weights_sha256, description.id
+    )
     check_finite(weights, description.id)
     mask_token = weights.pop(MASK_TOKEN, None)
     if (mask_token is not None) != description.has_mask_token:

@@ -125,7 +125,8 @@ class Purpose:
 class JsonFile:
     """A dataclass that stands in a JSON file, with the format's version."""
 
-    file = ""  # not annotated, so that it is no field
+    file = ""  # not annotated, so that neither is a field
+    remedy = "Get the model again from where it came."
 
     def to_json(self) -> str:
         """The file's text."""
@@ -139,7 +140,6 @@ class JsonFile:
         Raises:
             MedDINOv3Error: not JSON, a later format, or fields missing or unknown.
         """
-        remedy = "Get the model again from where it came."
         try:
             content = json.loads(text, parse_constant=_not_finite)
             version = content.pop("format")
@@ -148,7 +148,7 @@ class JsonFile:
                 "bad-description",
                 f"{cls.file} is damaged: it is no JSON object with a 'format', or holds no finite "
                 "numbers.",
-                remedy,
+                cls.remedy,
             ) from error
         if not isinstance(version, int) or version > FORMAT or version < 1:
             raise MedDINOv3Error(
@@ -162,7 +162,7 @@ class JsonFile:
             raise MedDINOv3Error(
                 "bad-description",
                 f"{cls.file} does not describe what it should: {error}.",
-                remedy,
+                cls.remedy,
             ) from error
         return description
 
@@ -241,6 +241,23 @@ class ModelDescription(JsonFile):
 
 
 @dataclass(frozen=True)
+class HubFile:
+    """The file on the Hugging Face hub that a backbone was made from, known exactly.
+
+    Attributes:
+        repository: ``owner/name``.
+        file: its name there.
+        revision: commit (40 hexadecimal digits), never a branch.
+        sha256: of the file as it was downloaded.
+    """
+
+    repository: str
+    file: str
+    revision: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class BackboneDescription(JsonFile):
     """The content of ``backbone.json``: a backbone without decoder, to train from.
 
@@ -252,13 +269,14 @@ class BackboneDescription(JsonFile):
         overrides: timm arguments that differ from the architecture's.
         norm_eps: LayerNorm epsilon.
         rope_precision: ``fp32`` or ``bf16``.
-        origin: ``meddinov3``, ``dinov3`` or ``own``; fine-tuning's rate follows from it.
+        origin: ``meddinov3``, ``dinov3``, ``flexict`` or ``own``; fine-tuning's rate follows.
         source: where the weights came from, in words.
         modality: DICOM modality it was pretrained on, or "".
         licence, attribution: of the weights.
         has_mask_token: whether pretraining can go on from it.
         training: record of how it was made (free form; no paths, no patient data).
         weights_sha256: of ``backbone.safetensors``.
+        hub: what was pulled, or None for a file brought by hand.
     """
 
     file = "backbone.json"
@@ -278,3 +296,4 @@ class BackboneDescription(JsonFile):
     has_mask_token: bool = False
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
+    hub: HubFile | None = None

@@ -1,4 +1,4 @@
-"""Models in one file, to carry from machine to machine: a zip archive of a bundle."""
+"""Models and backbones in one file, to carry from machine to machine: a zip archive."""
 
 from __future__ import annotations
 
@@ -9,78 +9,110 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from meddinov3.atomic import whole_file, whole_folder
+from meddinov3.backbone_file import read_backbone
 from meddinov3.bundle import read_bundle, update_description
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.model_store import DESCRIPTION_FILE, STARTERS, WEIGHTS_FILE, user_folder
+from meddinov3.model_store import (
+    BACKBONE_DESCRIPTION_FILE,
+    BACKBONE_WEIGHTS_FILE,
+    DESCRIPTION_FILE,
+    STARTERS,
+    WEIGHTS_FILE,
+    is_backbone,
+    read_backbone_description,
+    read_description,
+    user_folder,
+)
 
-MEMBERS = (DESCRIPTION_FILE, WEIGHTS_FILE, "LICENSE.md", "README.md")
-NEEDED = {DESCRIPTION_FILE, WEIGHTS_FILE}
+# By the kind of folder that they belong into.
+NEEDED = {
+    "models": {DESCRIPTION_FILE, WEIGHTS_FILE},
+    "backbones": {BACKBONE_DESCRIPTION_FILE, BACKBONE_WEIGHTS_FILE},
+}
+BESIDE = {"LICENSE.md", "README.md"}
 
 
 def export_model(folder: Path, target: Path) -> None:
-    """Write a bundle as a zip archive, after checking that it is whole.
+    """Write a model or backbone as a zip archive, after checking that it is whole.
 
     Args:
-        folder: the bundle.
+        folder: the bundle or backbone file.
         target: ends in ``.zip``; an existing file is replaced when the new one is complete.
 
     Raises:
-        MedDINOv3Error: the bundle is damaged, or the file cannot be written.
+        MedDINOv3Error: it is damaged, or the file cannot be written.
     """
     if target.suffix.lower() != ".zip":
         raise MedDINOv3Error(
             "unknown-ending", f"'{target.name}' does not end in .zip.", "Choose a name that does."
         )
-    read_bundle(folder)
+    kind = "backbones" if is_backbone(folder) else "models"
+    _check(folder, kind)
     with (
         whole_file(target) as partial,
         # Weights do not compress, and stored members can be read without unpacking.
         zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive,
     ):
-        for name in MEMBERS:
+        for name in sorted(NEEDED[kind] | BESIDE):
             if (folder / name).is_file():
                 archive.write(folder / name, f"{folder.name}/{name}")
 
 
 def import_archive(path: Path, name: str) -> Path:
-    """Unpack an exported model among the user's.
+    """Unpack an exported model or backbone among the user's.
 
     Args:
         path: a zip archive as :func:`export_model` writes it.
-        name: id of the model, new.
+        name: id of the model or backbone, new.
 
     Returns:
-        The bundle's folder.
+        Its folder.
 
     Raises:
-        MedDINOv3Error: it is no such archive, holds anything else, or the model is damaged.
+        MedDINOv3Error: it is no such archive, holds anything else, or its content is damaged.
     """
-    folder = user_folder() / "models" / name
     try:
         with zipfile.ZipFile(path) as archive:
-            members = _checked_members(archive, path.name)
+            members, kind = _checked_members(archive, path.name)
+            folder = user_folder() / kind / name
             folder.parent.mkdir(parents=True, exist_ok=True)
             with whole_folder(folder) as partial:
                 for member in members:
                     target = partial / PurePosixPath(member.filename).name
                     with archive.open(member) as source, open(target, "wb") as stream:
                         shutil.copyfileobj(source, stream)
-                description, _ = read_bundle(partial)
+                _check(partial, kind)
+                _rename(partial, name)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise MedDINOv3Error(
             "damaged-archive",
             f"'{path.name}' is no readable zip archive: {error}.",
             "Copy or download it again.",
         ) from error
-    if description.id != name:
-        update_description(folder, dataclasses.replace(description, id=name))
     return folder
 
 
-def _checked_members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
-    """The members, which are files of one bundle and nothing else."""
+def _check(folder: Path, kind: str) -> None:
+    if kind == "models":
+        read_bundle(folder)
+    else:
+        read_backbone(folder)
+
+
+def _rename(folder: Path, name: str) -> None:
+    if not is_backbone(folder):
+        update_description(folder, dataclasses.replace(read_description(folder), id=name))
+        return
+    text = dataclasses.replace(read_backbone_description(folder), id=name).to_json()
+    (folder / BACKBONE_DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _checked_members(archive: zipfile.ZipFile, name: str) -> tuple[list[zipfile.ZipInfo], str]:
+    """The members, which are files of one model or backbone and nothing else; and which kind."""
     members = [member for member in archive.infolist() if not member.is_dir()]
     names = [PurePosixPath(member.filename) for member in members]
+    found = [path.name for path in names]
+    kind = "backbones" if BACKBONE_DESCRIPTION_FILE in found else "models"
     foreign = [
         path
         for path, member in zip(names, members, strict=True)
@@ -90,7 +122,7 @@ def _checked_members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInf
         or ":" in member.filename
         or stat.S_ISLNK(member.external_attr >> 16)
         or len(path.parts) > 2
-        or path.name not in MEMBERS
+        or path.name not in NEEDED[kind] | BESIDE
     ]
     if foreign:
         raise MedDINOv3Error(
@@ -98,14 +130,14 @@ def _checked_members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInf
             f"'{name}' holds more than a model ('{foreign[0]}') and was not unpacked.",
             "Get the archive from 'meddinov3 models export', or unpack it yourself and look.",
         )
-    found = [path.name for path in names]
-    if not set(found) >= NEEDED or len(set(found)) != len(found):
+    if not set(found) >= NEEDED[kind] or len(set(found)) != len(found):
         raise MedDINOv3Error(
             "foreign-archive",
-            f"'{name}' is no exported model: it needs {' and '.join(sorted(NEEDED))}, once each.",
+            f"'{name}' is no exported model: it needs {' and '.join(sorted(NEEDED[kind]))}, once "
+            "each.",
             "Get the archive from 'meddinov3 models export'.",
         )
-    return members
+    return members, kind
 
 
 def remove_model(name: str) -> Path:

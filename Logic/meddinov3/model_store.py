@@ -17,6 +17,7 @@ from meddinov3.errors import MedDINOv3Error
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
 BACKBONE_DESCRIPTION_FILE = "backbone.json"
+BACKBONE_WEIGHTS_FILE = "backbone.safetensors"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # of a model or backbone: a folder's on any system
 STARTERS = Path(__file__).parent / "starters"
 
@@ -39,6 +40,20 @@ def user_folder() -> Path:
             "Set MedDINOv3 up, or name a folder in the environment variable MEDDINOV3_HOME.",
         ) from error
     return Path(platformdirs.user_data_dir("MedDINOv3", appauthor=False))
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the id of a model or backbone.
+
+    Raises:
+        MedDINOv3Error: the name is none.
+    """
+    if NAME.fullmatch(name) is None:
+        raise MedDINOv3Error(
+            "bad-name",
+            f"'{name}' is no name for a model.",
+            "Use lower-case letters, digits, dots, dashes and underscores.",
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,23 @@ def read_description(folder: Path) -> ModelDescription:
             "Give the folder that holds model.json and model.safetensors.",
         ) from error
     return ModelDescription.from_json(text)
+
+
+def read_backbone_description(folder: Path) -> BackboneDescription:
+    """Read a backbone's ``backbone.json``.
+
+    Raises:
+        MedDINOv3Error: there is none, or it cannot be understood.
+    """
+    try:
+        text = (folder / BACKBONE_DESCRIPTION_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MedDINOv3Error(
+            "no-backbone",
+            f"'{folder}' is no backbone: it has no readable {BACKBONE_DESCRIPTION_FILE}.",
+            f"Give the folder that holds {BACKBONE_DESCRIPTION_FILE} and {BACKBONE_WEIGHTS_FILE}.",
+        ) from error
+    return BackboneDescription.from_json(text)
 
 
 def installed_models() -> list[InstalledModel]:
@@ -122,9 +154,8 @@ def installed_backbones() -> list[tuple[Path, BackboneDescription | None]]:
             if path.parent.name.startswith("."):
                 continue
             try:
-                text = path.read_text(encoding="utf-8")
-                found.append((path.parent, BackboneDescription.from_json(text)))
-            except (MedDINOv3Error, OSError, UnicodeDecodeError):
+                found.append((path.parent, read_backbone_description(path.parent)))
+            except MedDINOv3Error:
                 found.append((path.parent, None))
     return found
 
@@ -159,3 +190,21 @@ def find_model(name: str | None) -> Path:
         f"There is no model '{name}'.",
         f"Installed: {listed}. A folder with model.json works too.",
     )
+
+
+def find_installed(name: str) -> Path:
+    """The folder of a model or, if there is none of that name, of a backbone.
+
+    Raises:
+        MedDINOv3Error: neither is here.
+    """
+    if not any(model.id == name for model in installed_models()):
+        backbone = find_backbone(name)
+        if backbone is not None:
+            return backbone
+    return find_model(name)
+
+
+def is_backbone(folder: Path) -> bool:
+    """Whether a folder holds a backbone file rather than a model bundle."""
+    return (folder / BACKBONE_DESCRIPTION_FILE).is_file()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from meddinov3.backbone_file import read_backbone
 from meddinov3.bundle import hash_tensors, read_bundle
+from meddinov3.catalogue import find_entry
 from meddinov3.checkpoints.pth import read_pth
 from meddinov3.checkpoints.upstream import (
     backbone_weights,
@@ -102,7 +103,7 @@ def base_offsets(name: str) -> tuple[float, ...]:
     """
     if name.startswith(SCRATCH) or Path(name).suffix == ".pth" or find_backbone(name):
         return (0.0,)
-    return read_description(find_model(name)).sampling.slice_offsets
+    return read_description(_model(name)).sampling.slice_offsets
 
 
 def read_base(name: str, in_channels: int) -> Base:
@@ -125,7 +126,7 @@ def read_base(name: str, in_channels: int) -> Base:
     backbone = find_backbone(name)
     if backbone is not None:
         return _from_backbone_file(backbone, in_channels)
-    description, network = read_bundle(find_model(name))
+    description, network = read_bundle(_model(name))
     weights = network.backbone.state_dict()
     described = NetworkDescription(
         description.network.backbone, 2, description.network.overrides,
@@ -142,6 +143,21 @@ def read_base(name: str, in_channels: int) -> Base:
         licence=description.licence,
         attribution=description.attribution,
     )
+
+
+def _model(name: str) -> Path:
+    """As :func:`find_model`; says how to get a backbone of the catalogue that is not here."""
+    try:
+        return find_model(name)
+    except MedDINOv3Error as error:
+        entry = find_entry(name)
+        if entry is None:
+            raise
+        raise MedDINOv3Error(
+            "not-pulled",
+            f"The backbone '{name}' is not on this machine ({entry.size}, {entry.licence}).",
+            f"Get it with: meddinov3 models pull {name}",
+        ) from error
 
 
 def _from_pth(path: Path, in_channels: int) -> Base:

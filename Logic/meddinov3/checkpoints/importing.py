@@ -12,6 +12,7 @@ from torch import Tensor
 
 from meddinov3.backbone_file import write_backbone
 from meddinov3.bundle import write_bundle
+from meddinov3.checkpoints.flexict import as_dinov3, is_flexict
 from meddinov3.checkpoints.nnunet_results import read_results
 from meddinov3.checkpoints.pth import read_pth
 from meddinov3.checkpoints.upstream import (
@@ -21,17 +22,41 @@ from meddinov3.checkpoints.upstream import (
     shape_of,
     unwrap,
 )
-from meddinov3.description import BackboneDescription
+from meddinov3.description import BackboneDescription, HubFile
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_archive import import_archive
-from meddinov3.model_store import NAME, user_folder
+from meddinov3.model_store import check_name, is_backbone, user_folder
 from meddinov3.network.backbone import Backbone
 
-# What the origins' own pages say; Meta's licence binds what is derived from its weights.
-MEDDINOV3_LICENCE = "Apache-2.0; derived from DINOv3 (DINOv3 License)"
-DINOV3_LICENCE = "DINOv3 License"
-MEDDINOV3_CITATION = "Li et al., arXiv:2509.02379; Simeoni et al., arXiv:2508.10104"
-DINOV3_CITATION = "Simeoni et al., arXiv:2508.10104"
+
+@dataclass(frozen=True)
+class Origin:
+    """What an origin's own pages say of its weights.
+
+    Meta's licence binds what is derived from its weights.
+    """
+
+    modality: str
+    licence: str
+    citation: str
+    note: str = ""
+
+
+ORIGINS = {
+    "meddinov3": Origin(
+        "CT",
+        "Apache-2.0; derived from DINOv3 (DINOv3 License)",
+        "Li et al., arXiv:2509.02379; Simeoni et al., arXiv:2508.10104",
+    ),
+    "dinov3": Origin("", "DINOv3 License", "Simeoni et al., arXiv:2508.10104"),
+    "flexict": Origin(
+        "CT",
+        "CC BY-NC-ND 4.0",
+        "Li et al., arXiv:2605.21906",
+        "FlexiCT's path for slices, its patches of 8 pixels resampled to 16; the licence forbids "
+        "commercial use, and passing on what is derived from it, a fine-tuned model perhaps",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -56,31 +81,29 @@ def import_file(
     orientation: str | None = None,
     fold: str | None = None,
     checkpoint: str = "final",
+    hub: HubFile | None = None,
 ) -> Imported:
     """Convert a weight file or a results folder and put it among the user's models.
 
     Args:
         path: MedDINOv3's ``model.pth``, a DINOv3 state dict (``.pth`` or ``.safetensors``, with
-            Meta's or timm's names), a results folder of MedDINOv3's nnU-Net fork, or an exported
-            model (``.zip``).
+            Meta's or timm's names), FlexiCT's checkpoint, a results folder of MedDINOv3's nnU-Net
+            fork, or an exported model (``.zip``).
         name: id of the model or backbone, new.
         orientation, fold, checkpoint: of a results folder, see
             :func:`~meddinov3.checkpoints.nnunet_results.read_results`.
+        hub: where a weight file was pulled from, to be recorded.
 
     Raises:
         MedDINOv3Error: nothing of the kind, unsafe, not fitting, or the name is taken.
     """
-    if NAME.fullmatch(name) is None:
-        raise MedDINOv3Error(
-            "bad-name",
-            f"'{name}' is no name for a model.",
-            "Use lower-case letters, digits, dots, dashes and underscores.",
-        )
+    check_name(name)
     if path.suffix.lower() == ".zip" and path.is_file():
-        return Imported(import_archive(path, name), True)
+        folder = import_archive(path, name)
+        return Imported(folder, not is_backbone(folder))
     if path.is_dir():
         return _import_results(path, name, orientation, fold, checkpoint)
-    return _import_backbone(path, name)
+    return _import_backbone(path, name, hub)
 
 
 def _import_results(
@@ -102,7 +125,7 @@ def _import_results(
     return Imported(folder, True, tuple(notes))
 
 
-def _import_backbone(path: Path, name: str) -> Imported:
+def _import_backbone(path: Path, name: str, hub: HubFile | None) -> Imported:
     tensors, origin = _read_tensors(path)
     if origin == "timm":
         tensors, origin = from_timm_names(tensors), "dinov3"
@@ -110,7 +133,7 @@ def _import_backbone(path: Path, name: str) -> Imported:
     network = Backbone(shape)
     weights = _renamed(tensors, shape.in_channels)
     fill_absent_bias(weights, network.state_dict())
-    is_meddinov3 = origin == "meddinov3"
+    about = ORIGINS[origin]
     description = BackboneDescription(
         name,
         name,
@@ -121,14 +144,15 @@ def _import_backbone(path: Path, name: str) -> Imported:
         "fp32",
         origin,
         path.name,
-        "CT" if is_meddinov3 else "",
-        MEDDINOV3_LICENCE if is_meddinov3 else DINOV3_LICENCE,
-        MEDDINOV3_CITATION if is_meddinov3 else DINOV3_CITATION,
+        about.modality,
+        about.licence,
+        about.citation,
+        hub=hub,
     )
     folder = user_folder() / "backbones" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_backbone(folder, description, weights, tensors.get("mask_token"))
-    notes = [f"{shape.name}, licence: {description.licence}"]
+    notes = [f"{shape.name}, licence: {description.licence}", *filter(None, [about.note])]
     if "mask_token" not in tensors:
         notes.append("it has no mask token: pretraining would start with a new one")
     return Imported(folder, False, tuple(notes))
@@ -142,7 +166,7 @@ def _renamed(tensors: Mapping[str, Tensor], in_channels: int) -> dict[str, Tenso
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Plain tensors, and whose they are: ``meddinov3``, ``dinov3`` or ``timm`` (by its names)."""
+    """Plain tensors, and whose they are: one of ORIGINS, or ``timm`` by its names."""
     if path.suffix.lower() == ".safetensors":
         if not path.is_file():
             raise MedDINOv3Error("file-missing", f"There is no file '{path}'.", "Check the path.")
@@ -164,6 +188,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         )
     if not isinstance(content, Mapping):
         raise MedDINOv3Error("not-a-backbone", f"'{path.name}' holds no named tensors.")
+    if is_flexict(content):
+        return unwrap(as_dinov3(content)), "flexict"
     tensors = unwrap(content)
     if any(key.endswith("gamma_1") or key == "reg_token" for key in tensors):
         return tensors, "timm"

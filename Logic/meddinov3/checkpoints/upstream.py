@@ -15,7 +15,7 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.network.backbone import BackboneShape, merge_input_channels
 from meddinov3.network.decoder import STAGES, pack_kernel
 
-EPS = {"meddinov3": 1e-6, "dinov3": 1e-5}  # LayerNorm's; the tensors do not tell
+EPS = {"meddinov3": 1e-6, "flexict": 1e-6, "dinov3": 1e-5}  # LayerNorm's; the tensors do not tell
 NOT_BACKBONE = ("dino_head", "ibot")
 RECOMPUTED = ("rope_embed.periods", "bias_mask", "local_cls_norm")
 # timm's size by width, with a plain and with a gated (SwiGLU) feed-forward layer.
@@ -40,6 +40,13 @@ def unwrap(state: Mapping[str, object]) -> dict[str, Tensor]:
         for key, value in (inner.items() if isinstance(inner, Mapping) else ())
         if isinstance(value, Tensor) and not any(word in key for word in NOT_BACKBONE)
     }
+    if "patch_embed_2D.proj.weight" in tensors:
+        raise MedDINOv3Error(
+            "import-first",
+            "The file is a FlexiCT checkpoint, whose patches of 8 pixels must be converted.",
+            "Run 'meddinov3 models import FILE --name NAME', which also keeps its licence, and use "
+            "NAME.",
+        )
     if "patch_embed.proj.weight" not in tensors:
         raise MedDINOv3Error(
             "not-a-backbone",
@@ -54,7 +61,7 @@ def shape_of(
 ) -> BackboneShape:
     """Read width, depth, heads and registers from upstream's tensors.
 
-    LayerNorm's epsilon follows from the `origin`, ``meddinov3`` or ``dinov3``.
+    LayerNorm's epsilon follows from the `origin`, one of EPS.
 
     The number of heads follows from the RoPE periods: a quarter of a head's channels.
     """

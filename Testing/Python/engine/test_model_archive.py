@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import describe, make_bundle
+from meddinov3.backbone_file import read_backbone
 from meddinov3.bundle import read_bundle
 from meddinov3.checkpoints.importing import import_file
 from meddinov3.errors import MedDINOv3Error
@@ -140,3 +143,27 @@ def test_the_commands(
     assert "mine" in run("list")
     assert "removed" in run("remove", "mine", "--yes")
     assert "mine " not in run("list")
+
+
+def test_a_backbone_comes_back_as_a_backbone(data: Path, tmp_path: Path, own_home: Path) -> None:
+    folder = import_file(data / "reference_checkpoints" / "model.pth", "ct-3m").folder
+    export_model(folder, tmp_path / "ct-3m.zip")
+    made = import_file(tmp_path / "ct-3m.zip", "again")
+    assert not made.is_model
+    assert made.folder == own_home / "backbones" / "again"
+    first, second = read_backbone(folder), read_backbone(made.folder)
+    assert second.description == dataclasses.replace(first.description, id="again")
+    assert all(torch.equal(second.weights[key], value) for key, value in first.weights.items())
+
+
+def test_a_backbones_archive_holds_no_model(
+    data: Path, archive: Path, tmp_path: Path, own_home: Path
+) -> None:
+    folder = import_file(data / "reference_checkpoints" / "model.pth", "ct-3m").folder
+    export_model(folder, tmp_path / "ct-3m.zip")
+    mixed = rewritten(tmp_path / "ct-3m.zip", "ct-3m/model.json")
+    assert refusal(mixed).code == "foreign-archive"
+    (folder / "backbone.safetensors").write_bytes(b"")
+    with pytest.raises(MedDINOv3Error):
+        export_model(folder, tmp_path / "broken.zip")
+    assert not (tmp_path / "broken.zip").exists()

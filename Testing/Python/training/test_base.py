@@ -12,7 +12,7 @@ from meddinov3.bundle import read_bundle
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.network.backbone import BackboneShape
 from meddinov3.network.segmenter import Segmenter
-from meddinov3_training.base import Base, read_base
+from meddinov3_training.base import Base, base_offsets, read_base
 from torch import Tensor
 
 NARROW = "vit_tiny_patch16_dinov3_qkvb"
@@ -116,6 +116,22 @@ def test_files_that_are_no_backbone_are_refused(tmp_path: Path) -> None:
         with pytest.raises(MedDINOv3Error) as caught:
             read_base(str(tmp_path / name), 1)
         assert caught.value.code == code, name
+
+
+def test_a_backbone_of_the_catalogue_that_is_not_here() -> None:
+    for ask in (lambda: read_base("meddinov3-ct", 1), lambda: base_offsets("meddinov3-ct")):
+        with pytest.raises(MedDINOv3Error) as caught:
+            ask()
+        assert caught.value.code == "not-pulled"
+        assert caught.value.remedy.endswith("meddinov3 models pull meddinov3-ct")
+
+
+def test_flexicts_file_is_imported_first_so_that_its_licence_is_kept(tmp_path: Path) -> None:
+    kernel = {"backbone.patch_embed_2D.proj.weight": torch.zeros(144, 1, 8, 8)}
+    torch.save({"teacher": kernel}, tmp_path / "ct_2d_teacher.pth")
+    with pytest.raises(MedDINOv3Error, match="models import") as caught:
+        read_base(str(tmp_path / "ct_2d_teacher.pth"), 1)
+    assert caught.value.code == "import-first"
 
 
 # From another model.

@@ -50,8 +50,8 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--base",
     required=True,
-    help="A model (id or folder), MedDINOv3's model.pth, or scratch:TIMM_NAME, e.g. "
-    "scratch:vit_tiny_patch16_dinov3_qkvb.",
+    help="A model or backbone (id or folder; `models list` shows them), MedDINOv3's model.pth, or "
+    "scratch:TIMM_NAME, e.g. scratch:vit_tiny_patch16_dinov3_qkvb.",
 )
 @click.option(
     "-o",

@@ -1,58 +1,113 @@
-"""``meddinov3 models``: what is installed. Needs no torch."""
+"""``meddinov3 models``: what is here and what can be had. Listing needs no torch."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
-from meddinov3.description import ModelDescription
+from meddinov3.catalogue import catalogue, find_entry
+from meddinov3.description import BackboneDescription
+from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import (
-    find_model,
+    InstalledModel,
+    find_installed,
     installed_backbones,
     installed_models,
+    is_backbone,
+    read_backbone_description,
     read_description,
     user_folder,
 )
+from meddinov3.plain_json import to_plain
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from meddinov3_training.cli.facts import (
+    Facts,
+    backbone_facts,
+    echo_facts,
+    entry_facts,
+    model_facts,
+)
+from meddinov3_training.cli.pull import pull
 
 
 @click.group()
 def models() -> None:
-    """List and describe models."""
+    """List, describe, pull, import, export and remove models and backbones."""
+
+
+models.add_command(pull)
 
 
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_models(as_json: bool) -> None:
-    """Models on this machine: starters that ship with MedDINOv3, and your own."""
-    found = installed_models()
+    """What is on this machine: models, and backbones to train from; and what can be pulled."""
+    found, backbones = installed_models(), installed_backbones()
     if as_json:
-        click.echo(
-            json.dumps([{"id": m.id, "starter": m.starter, "problem": m.problem} for m in found])
-        )
+        click.echo(json.dumps(_as_plain(found, backbones), indent=2))
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("id", "what it finds", "modality", "licence", ""):
-        table.add_column(heading, overflow="fold")
-    for model in found:
-        if model.description is None:
-            table.add_row(model.id, f"unreadable: {model.problem}", "", "", "")
-            continue
-        names = [label.name for label in model.description.labels]
-        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        table.add_row(
-            model.id, shown, model.description.purpose.modality, model.description.licence,
-            "starter" if model.starter else "",
-        )  # fmt: skip
-    Console(highlight=False).print(table)
-    if not found:
-        click.echo("None.")
-    for folder, backbone in installed_backbones():
-        told = "unreadable" if backbone is None else f"{backbone.backbone}, {backbone.licence}"
-        click.echo(f"Backbone to train from: {folder.name} ({told})")
+    rows = [_model_row(model) for model in found]
+    _print_table("Models", ("id", "what it finds", "modality", "licence", ""), rows)
+    if backbones:
+        rows = [_backbone_row(folder, backbone) for folder, backbone in backbones]
+        _print_table("Backbones to train from", ("id", "architecture", "modality", "licence"), rows)
+    here = {folder.name for folder, _ in backbones}
+    rows = [
+        (entry.id, entry.purpose, entry.size, entry.licence)
+        for entry in catalogue()
+        if entry.id not in here
+    ]
+    if rows:
+        title = "Backbones to pull: meddinov3 models pull ID"
+        _print_table(title, ("id", "what for", "download", "licence"), rows)
     click.echo(f"Your own models belong into {user_folder() / 'models'}")
+
+
+def _as_plain(
+    found: list[InstalledModel], backbones: list[tuple[Path, BackboneDescription | None]]
+) -> dict[str, Any]:
+    here = {folder.name for folder, _ in backbones}
+    return {
+        "models": [{"id": m.id, "starter": m.starter, "problem": m.problem} for m in found],
+        "backbones": [
+            {"id": folder.name, "problem": "" if backbone else "unreadable"}
+            | ({} if backbone is None else {"hub": to_plain(backbone.hub)})
+            for folder, backbone in backbones
+        ],
+        "catalogue": [to_plain(entry) | {"installed": entry.id in here} for entry in catalogue()],
+    }
+
+
+def _print_table(title: str, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=number == 0)  # ids are typed again
+    for row in rows or [("none", *[""] * (len(headings) - 1))]:
+        table.add_row(*map(escape, row))
+    Console(highlight=False).print(table)
+    click.echo()
+
+
+def _model_row(model: InstalledModel) -> tuple[str, ...]:
+    if model.description is None:
+        return (model.id, f"unreadable: {model.problem}", "", "", "")
+    names = [label.name for label in model.description.labels]
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return (
+        model.id, shown, model.description.purpose.modality, model.description.licence,
+        "starter" if model.starter else "",
+    )  # fmt: skip
+
+
+def _backbone_row(folder: Path, backbone: BackboneDescription | None) -> tuple[str, ...]:
+    if backbone is None:
+        return (folder.name, "unreadable", "", "")
+    return (folder.name, backbone.backbone, backbone.modality, backbone.licence)
 
 
 @models.command("import")
@@ -71,8 +126,8 @@ def import_model(
 ) -> None:
     """Convert PATH and keep it.
 
-    PATH is MedDINOv3's model.pth, a DINOv3 .pth or .safetensors, a results folder of MedDINOv3's
-    nnU-Net fork, or a .zip that `models export` wrote.
+    PATH is MedDINOv3's model.pth, a DINOv3 .pth or .safetensors, FlexiCT-2D's .pth, a results
+    folder of MedDINOv3's nnU-Net fork, or a .zip that `models export` wrote.
     """
     from meddinov3.checkpoints.importing import import_file
 
@@ -89,10 +144,10 @@ def import_model(
 @click.argument("model")
 @click.argument("target", type=click.Path(path_type=Path))
 def export(model: str, target: Path) -> None:
-    """Write MODEL as one file TARGET (.zip), to carry to another machine."""
+    """Write MODEL, or a backbone, as one file TARGET (.zip), to carry to another machine."""
     from meddinov3.model_archive import export_model
 
-    folder = find_model(model)
+    folder = find_installed(model)
     export_model(folder, target)
     click.echo(f"wrote {target}; there: meddinov3 models import {target.name} --name {folder.name}")
 
@@ -110,42 +165,28 @@ def remove(name: str, yes: bool) -> None:
 
 
 @models.command("info")
-@click.argument("model")
-@click.option("--json", "as_json", is_flag=True, help="The whole model.json.")
-def info(model: str, as_json: bool) -> None:
-    """Describe MODEL, an id or a folder."""
-    description = read_description(find_model(model))
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="All there is to know, for programs.")
+def info(name: str, as_json: bool) -> None:
+    """Describe NAME: a model or backbone (id or folder), or an entry of the catalogue."""
+    text, facts = _described(name)
     if as_json:
-        click.echo(description.to_json(), nl=False)
-        return
-    for heading, text in _facts(description):
-        if text:
-            click.echo(f"{heading:<14}{text}")
+        click.echo(text, nl=False)
+    else:
+        echo_facts(facts)
 
 
-def _facts(description: ModelDescription) -> list[tuple[str, str]]:
-    purpose, sampling = description.purpose, description.sampling
-    extent = " x ".join(f"{mm:.0f}" for mm in purpose.extent) if purpose.extent else ""
-    spacing = " x ".join(f"{mm:g}" for mm in sampling.spacing) if sampling.spacing else "as scanned"
-    slices = f"{sampling.orientation.code} along {sampling.orientation.slice_axis}, {spacing} mm"
-    if len(sampling.slice_offsets) > 1:
-        slices += f", with neighbours at {', '.join(f'{o:g}' for o in sampling.slice_offsets)} mm"
-    made_on = {"boxes": "boxes around the structure", "scans": "whole scans"}[purpose.trained_on]
-    scores = description.scores.get("dice", {})
-    return [
-        ("id", description.id),
-        ("name", description.name),
-        ("summary", description.summary),
-        ("finds", ", ".join(f"{label.name} ({label.value})" for label in description.labels)),
-        ("channels", ", ".join(f"{c.name} ({c.intensity.kind})" for c in description.channels)),
-        ("made for", " ".join(filter(None, (purpose.modality, purpose.body_part)))),
-        (
-            "trained on",
-            made_on + (f" of about {extent} mm (slices x rows x columns)" if extent else ""),
-        ),
-        ("slices", slices),
-        ("network", f"{description.network.backbone} from {description.network.backbone_source}"),
-        ("Dice", ", ".join(f"{name} {value}" for name, value in scores.items())),
-        ("licence", description.licence),
-        ("cite", description.attribution),
-    ]
+def _described(name: str) -> tuple[str, Facts]:
+    """As JSON and for people; what is here goes before what could be pulled."""
+    entry = find_entry(name)
+    try:
+        folder = find_installed(name)
+    except MedDINOv3Error:
+        if entry is None:
+            raise
+        return json.dumps(to_plain(entry), indent=2) + "\n", entry_facts(entry)
+    if is_backbone(folder):
+        backbone = read_backbone_description(folder)
+        return backbone.to_json(), backbone_facts(backbone)
+    model = read_description(folder)
+    return model.to_json(), model_facts(model)
