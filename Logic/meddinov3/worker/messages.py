@@ -83,6 +83,19 @@ class Inspect:
 
 
 @dataclass(frozen=True)
+class Pull:
+    """Download a backbone of the catalogue; the user was shown its licence and agreed.
+
+    Attributes:
+        entry: its id in the catalogue.
+        name: id of the backbone, new; the entry's by default.
+    """
+
+    entry: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class FreeMemory:
     """Give up the loaded model and memory held for reuse, e.g. before training."""
 
@@ -99,11 +112,12 @@ class Stop:
     """Cancel everything and end."""
 
 
-Request = Load | Segment | Inspect | FreeMemory | Cancel | Stop
+Request = Load | Segment | Inspect | Pull | FreeMemory | Cancel | Stop
 VERBS: dict[str, type[Request]] = {
     "load": Load,
     "segment": Segment,
     "inspect": Inspect,
+    "pull": Pull,
     "free": FreeMemory,
     "cancel": Cancel,
     "stop": Stop,

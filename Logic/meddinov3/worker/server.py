@@ -20,7 +20,9 @@ from typing import Any, BinaryIO
 
 import torch
 
+from meddinov3.catalogue import find_entry
 from meddinov3.errors import Cancelled, MedDINOv3Error
+from meddinov3.hub import pull
 from meddinov3.inference.cleanup import Cleanup
 from meddinov3.inference.device import (
     choose_device,
@@ -30,7 +32,7 @@ from meddinov3.inference.device import (
     try_device,
 )
 from meddinov3.model_store import find_model, read_description
-from meddinov3.progress import Progress, StopQuestion
+from meddinov3.progress import Progress, ProgressCallback, StopQuestion
 from meddinov3.segmentation import Model, load_model, read_scan, segment
 from meddinov3.volume import Volume
 from meddinov3.worker import exchange
@@ -43,6 +45,7 @@ from meddinov3.worker.messages import (
     FreeMemory,
     Inspect,
     Load,
+    Pull,
     Request,
     Segment,
     Stop,
@@ -148,6 +151,8 @@ class Worker:
             return self._segment(number, request, stop)
         if isinstance(request, Inspect):
             return inspect(request.device)
+        if isinstance(request, Pull):
+            return self._pull(number, request, stop)
         assert isinstance(request, FreeMemory)
         device = self._model.device if self._model else torch.device("cpu")
         self._forget()
@@ -176,14 +181,6 @@ class Worker:
         start = time.perf_counter()
         volume = _volume(request, model)
         reading = time.perf_counter() - start
-        last = [0.0]
-
-        def report(progress: Progress) -> None:
-            now = time.monotonic()
-            if now - last[0] >= BETWEEN or progress.done == progress.total:
-                last[0] = now
-                self._tell(number, progress)
-
         result = segment(
             volume,
             model,
@@ -192,7 +189,7 @@ class Worker:
             mirror=request.mirror,
             cleanup=Cleanup(request.largest, request.fill_holes, request.minimum_ml),
             batch=request.batch,
-            report=report,
+            report=self._reporter(number),
             stop=stop,
         )
         del volume
@@ -213,6 +210,29 @@ class Worker:
             "seconds": result.seconds,
             "report": result.report(),
         }
+
+    def _pull(self, number: int, request: Pull, stop: StopQuestion) -> dict[str, Any]:
+        entry = find_entry(request.entry)
+        if entry is None:
+            raise MedDINOv3Error(
+                "no-entry",
+                f"The catalogue has no '{request.entry}'.",
+                "Choose one that 'meddinov3 models list' shows.",
+            )
+        made = pull(entry, request.name, report=self._reporter(number), stop=stop)
+        return {"backbone": made.folder.name, "notes": list(made.notes)}
+
+    def _reporter(self, number: int) -> ProgressCallback:
+        """Progress of a request, no more often than anybody can see."""
+        last = [0.0]
+
+        def report(progress: Progress) -> None:
+            now = time.monotonic()
+            if now - last[0] >= BETWEEN or progress.done == progress.total:
+                last[0] = now
+                self._tell(number, progress)
+
+        return report
 
     def _tell(self, number: int, progress: Progress) -> None:
         self._out.send(Event("progress", number, asdict(progress)))
