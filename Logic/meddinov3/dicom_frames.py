@@ -19,6 +19,9 @@ from meddinov3.grid import FloatArray
 WORD_CAPTURES = "1.2.840.10008.5.1.4.1.1.7.3"
 BYTE_CAPTURES = "1.2.840.10008.5.1.4.1.1.7.2"
 RLE = "1.2.840.10008.1.2.5"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+IMPLICIT = "1.2.840.10008.1.2"
+UNCOMPRESSED = (IMPLICIT, "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED)
 # All that says how the voxels of a frame are stored.
 PIXEL_ATTRIBUTES = (
     "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "NumberOfFrames",
@@ -103,18 +106,17 @@ def stored_frames(path: Path, what: str) -> Iterator[np.ndarray]:
     """
     from pydicom import dcmread
     from pydicom.pixels import iter_pixels
-    from pydicom.uid import UID
 
     header = dcmread(path, stop_before_pixels=True)
-    syntax = transfer_syntax(header) or "1.2.840.10008.1.2"
-    packed = UID(syntax).is_compressed and not UID(syntax).is_deflated and syntax != RLE
+    syntax = transfer_syntax(header) or IMPLICIT
     try:
-        if packed:
+        if syntax not in (*UNCOMPRESSED, RLE):
             yield from _through_gdcm(path)
         elif int(header.BitsAllocated) == 1:
             yield from _bits(path)
         else:
-            for frame in iter_pixels(path, raw=True):
+            # A deflated file cannot be read in parts.
+            for frame in iter_pixels(dcmread(path) if syntax == DEFLATED else path, raw=True):
                 yield _without_spare_bits(frame, int(header.BitsStored))
     except MemoryError:
         raise
@@ -124,10 +126,7 @@ def stored_frames(path: Path, what: str) -> Iterator[np.ndarray]:
 
 def unknown_compression(what: str, syntax: str) -> MedDINOv3Error:
     """The refusal of voxels that no decoder here understands, naming how they are stored."""
-    from pydicom.uid import UID
-
-    known = UID(syntax).is_transfer_syntax
-    if known and not UID(syntax).is_compressed:
+    if syntax in UNCOMPRESSED:
         return MedDINOv3Error(
             "unreadable", f"{what} cannot be read: it is cut off or damaged.", "Export it again."
         )
