@@ -255,6 +255,21 @@ class TestPlacement:
         np.testing.assert_array_equal(found.array, expected)
         assert any("nearest" in note for note in found.notes)
 
+    def test_planes_without_a_segment_are_empty_when_resampled(
+        self, tmp_path: Path, path: Path
+    ) -> None:
+        """Frames on slices 1, 2 and 6 of 8 only; the scan's voxels are half as thick."""
+        grid = Grid((7, 5, 8), (0.7, 0.9, 3.0), (-10.0, 20.0, 30.0), np.eye(3))
+        write_series(tmp_path / "thick", np.zeros(grid.shape, np.int16), grid, thickness=3.0)
+        thick = read_volume(tmp_path / "thick")
+        label_map = np.zeros(grid.shape, np.uint8)
+        label_map[[1, 2, 6], 1:3, 2:] = 1
+        write_dicom_seg(path, label_map, [Label("a", 1, (1, 2, 3))], thick.source, "tiny")
+        fine = Grid((7, 5, 16), (0.7, 0.9, 1.5), (-10.0, 20.0, 29.25), np.eye(3))
+        scan = Volume((np.zeros(fine.shape, np.int16),), fine, source=thick.source)
+        found = read_dicom_seg(path, scan)
+        np.testing.assert_array_equal(found.array, label_map.repeat(2, axis=0))
+
     def test_beside_the_scan(self, volume: Volume, path: Path) -> None:
         write_dicom_seg(path, labels_on(volume), LABELS, volume.source, "tiny")
         grid = volume.grid
