@@ -17,6 +17,7 @@ RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 # Later than the installed pydicom may know.
 SYNTAX_NAMES = {
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
     "1.2.840.10008.1.2.4.110": "JPEG XL (Lossless)",
     "1.2.840.10008.1.2.4.111": "JPEG XL (JPEG Recompression)",
     "1.2.840.10008.1.2.4.112": "JPEG XL",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from meddinov3.dicom_headers import SEGMENTATIONS, read_header
+from meddinov3.dicom_headers import SEGMENTATIONS, quietly, read_header
 
 TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "SeriesDescription",
@@ -63,6 +63,7 @@ class SeriesInfo:
         return f"{len(self.files)} slice(s)"
 
 
+@quietly()
 def list_series(folder: Path) -> list[SeriesInfo]:
     """Every DICOM image series in a folder and below it, always in the same order.
 

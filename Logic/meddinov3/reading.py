@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from meddinov3 import nifti
-from meddinov3.dicom_headers import SEGMENTATIONS, is_dicom, read_header
+from meddinov3.dicom_headers import SEGMENTATIONS, is_dicom, quietly, read_header
 from meddinov3.dicom_listing import is_multiframe
 from meddinov3.dicom_multiframe import read_multiframe
 from meddinov3.dicom_series import read_series
@@ -91,6 +91,7 @@ def _read_file(path: Path) -> Volume:
         raise _unreadable(path, error) from error
 
 
+@quietly()
 def _read_dicom_file(path: Path) -> Volume:
     header = read_header(path)
     uid = "" if header is None else str(header.get("SOPClassUID", ""))

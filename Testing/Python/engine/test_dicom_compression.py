@@ -1,7 +1,7 @@
 """Every transfer syntax that can be written here holds the same voxels; others are named.
 
 JPEG and JPEG 2000 are encoded by GDCM (through SimpleITK), JPEG-LS by pyjpegls, RLE by pydicom.
-Nothing here encodes High-Throughput JPEG 2000, JPEG XL or 12-bit JPEG.
+Nothing here encodes High-Throughput JPEG 2000 (which GDCM decodes), JPEG XL or 12-bit JPEG.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,6 +155,13 @@ def test_nothing_is_printed_about_odd_headers(
         data = pydicom.dcmread(file)
         with pydicom.config.disable_value_validation():
             data.ImageType = ["original", "primary", "axial and far too long for a code string"]
+            data.InstanceNumber = 11
+            del data.ImagePositionPatient
             data.save_as(file)
-    read_volume(files[0].parent)
+        number = b"\x20\x00\x13\x00IS\x02\x00"
+        assert number + b"11" in file.read_bytes()
+        file.write_bytes(file.read_bytes().replace(number + b"11", number + b"1A"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refusal(files[0].parent)
     assert capfd.readouterr() == ("", "")
