@@ -10,6 +10,8 @@ import numpy as np
 
 from meddinov3 import __version__
 from meddinov3.atomic import whole_file
+from meddinov3.dicom_listing import is_multiframe
+from meddinov3.dicom_multiframe import frame_order
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.labels import Code, Label
 
@@ -34,7 +36,7 @@ def write_dicom_seg(
         path: ends in ``.dcm``.
         label_map: (k, j, i) on the series' grid.
         labels: segments; those without a voxel are left out, as DICOM asks.
-        source: the slices' files in the order of k.
+        source: the slices' files in the order of k, or the one multi-frame file.
         model: id, recorded as the algorithm.
 
     Returns:
@@ -89,6 +91,8 @@ def write_dicom_seg(
     values = np.zeros(label_map.shape, dtype=np.uint8 if len(shown) < 256 else np.uint16)
     for number, label in enumerate(shown, start=1):
         values[label_map == label.value] = number
+    if len(source) == 1 and is_multiframe(slices[0]):
+        values = values[np.argsort(frame_order(slices[0]))]  # frames in the order of the file
     segmentation = Segmentation(
         source_images=slices,
         pixel_array=values,

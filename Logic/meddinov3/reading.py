@@ -8,6 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from meddinov3 import nifti
+from meddinov3.dicom_headers import SEGMENTATIONS, is_dicom, quietly, read_header
+from meddinov3.dicom_listing import is_multiframe
+from meddinov3.dicom_multiframe import read_multiframe
 from meddinov3.dicom_series import read_series
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
@@ -29,7 +32,7 @@ def stem(path: Path) -> str:
 
 
 def read_volume(path: Path, series: int | None = None) -> Volume:
-    """Read a scan: NIfTI, NRRD, MHA/MHD, or a folder with DICOM series.
+    """Read a scan: NIfTI, NRRD, MHA/MHD, a folder with DICOM series, a multi-frame DICOM file.
 
     Args:
         path: file or folder.
@@ -67,12 +70,8 @@ def read_label_map(path: Path) -> tuple[np.ndarray, Grid]:
 def _read_file(path: Path) -> Volume:
     if not path.is_file():
         raise MedDINOv3Error("file-missing", f"There is no file '{path}'.", "Check the path.")
-    if path.suffix.lower() in (".dcm", ".ima"):
-        raise MedDINOv3Error(
-            "single-slice",
-            f"'{path.name}' is a single DICOM file, not a series.",
-            "Give the folder that holds all slices of the series.",
-        )
+    if is_dicom(path):
+        return _read_dicom_file(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -90,6 +89,23 @@ def _read_file(path: Path) -> Volume:
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise _unreadable(path, error) from error
+
+
+@quietly()
+def _read_dicom_file(path: Path) -> Volume:
+    header = read_header(path)
+    uid = "" if header is None else str(header.get("SOPClassUID", ""))
+    if uid in SEGMENTATIONS:
+        raise MedDINOv3Error(
+            "not-a-scan", f"'{path.name}' is a DICOM segmentation, no scan.", "Give the scan."
+        )
+    if header is None or not is_multiframe(header):
+        raise MedDINOv3Error(
+            "single-slice",
+            f"'{path.name}' is a single DICOM file, not a series.",
+            "Give the folder that holds all slices of the series.",
+        )
+    return read_multiframe(path)
 
 
 def _bad_geometry(path: Path) -> MedDINOv3Error:

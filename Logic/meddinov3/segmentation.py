@@ -212,7 +212,7 @@ def segment(
     )
     area = read_region(str(region)) if isinstance(region, (str, Path)) else region
     watch.enter("check")
-    notes = check_fitness(volume, model.description, area)
+    notes = [*volume.notes, *check_fitness(volume, model.description, area)]
     watch.enter("")
     prediction = predict(
         volume,

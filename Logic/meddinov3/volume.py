@@ -19,13 +19,15 @@ class Volume:
         channels: arrays (k, j, i), in the type they were stored in.
         grid: where the voxels lie.
         modality: DICOM modality (``CT``, ``MR``) or "" if the file does not say.
-        source: DICOM slice files in the order of k, else empty.
+        source: DICOM slice files in the order of k or the one multi-frame file, else empty.
+        notes: what the user should know about how it was read.
     """
 
     channels: tuple[np.ndarray, ...]
     grid: Grid
     modality: str = ""
     source: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for channel in self.channels:
@@ -83,7 +85,8 @@ def join_channels(volumes: list[Volume]) -> Volume:
         if not other.grid.same_as(first.grid):
             other = _resample(other, first.grid)
         channels.extend(other.channels)
-    return Volume(tuple(channels), first.grid, first.modality, first.source)
+    notes = tuple(dict.fromkeys(note for volume in volumes for note in volume.notes))
+    return Volume(tuple(channels), first.grid, first.modality, first.source, notes)
 
 
 def _resample(volume: Volume, grid: Grid) -> Volume:
@@ -108,4 +111,4 @@ def _resample(volume: Volume, grid: Grid) -> Volume:
             moving, reference, sitk.Transform(), sitk.sitkLinear, lowest, sitk.sitkFloat32
         )
         images.append(resampled)
-    return Volume(tuple(map(array_of, images)), grid, volume.modality)
+    return Volume(tuple(map(array_of, images)), grid, volume.modality, notes=volume.notes)

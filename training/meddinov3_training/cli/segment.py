@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 from meddinov3.atomic import whole_file
+from meddinov3.dicom_headers import is_dicom
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import find_model
 
@@ -241,13 +242,13 @@ def _check_place(folder: Path) -> None:
 
 
 def _check_dicom(scan: Path, output: Path) -> None:
-    if not scan.is_dir():
+    if not scan.is_dir() and not is_dicom(scan):
         raise MedDINOv3Error(
             "not-dicom",
             f"DICOM SEG refers to DICOM slices, and '{scan.name}' is no DICOM series.",
             "Choose .seg.nrrd or .nii.gz, or give the DICOM folder as input.",
         )
-    if output.resolve().is_relative_to(scan.resolve()):
+    if scan.is_dir() and output.resolve().is_relative_to(scan.resolve()):
         raise MedDINOv3Error(
             "output-in-input",
             f"'{output.name}' would lie among the scan's own DICOM slices.",
