@@ -3,110 +3,93 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from meddinov3 import __version__
 from meddinov3.bundle import backbone_shape, update_description, write_bundle
 from meddinov3.description import ModelDescription, Purpose
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.inference.device import autocast, choose_device, choose_precision
-from meddinov3.inference.predictor import predict
-from meddinov3.model_store import NAME
+from meddinov3.inference.device import choose_device, choose_precision
 from meddinov3.network.segmenter import Segmenter
-from meddinov3.volume import Volume
-from torch import Tensor
+from meddinov3.plain_json import from_plain
+from meddinov3.progress import Progress
+from torch import Tensor, nn
 
-from meddinov3_training.augmentation import Augmentation
-from meddinov3_training.base import Base, base_offsets, read_base
-from meddinov3_training.dataset import (
-    Case,
-    Dataset,
-    content_hash,
-    read_case_label,
-    read_dataset,
-)
-from meddinov3_training.losses import exclusive_loss, region_loss
-from meddinov3_training.metrics import dice_per_label
-from meddinov3_training.optimiser import CLIP, build_optimiser, rate_factor
+from meddinov3_training.base import SCRATCH, Base, base_offsets, read_base
+from meddinov3_training.cache import CachedCase, build_cache, cache_bytes
+from meddinov3_training.checkpoint import remove_checkpoints
+from meddinov3_training.dataset import Case, Dataset, content_hash, read_case_label, read_dataset
+from meddinov3_training.distributed import Group, join
+from meddinov3_training.fingerprint import Fingerprint, read_fingerprint
+from meddinov3_training.learner import Learner
+from meddinov3_training.loop import Batches, Loop, Outcome, Schedule
+from meddinov3_training.objective import Objective
+from meddinov3_training.optimiser import CLIP, build_optimiser
 from meddinov3_training.plan import Plan, make_plan
-from meddinov3_training.run import Event, Run
-from meddinov3_training.samples import PatchSampler, prepare
+from meddinov3_training.run import CONFIG, Event, Run
+from meddinov3_training.samples import Samples, loader
+from meddinov3_training.settings import Settings
+from meddinov3_training.split import Split, fold_split, random_split
+from meddinov3_training.tokens import TokenPool, TokenSegmenter, encode, too_large_for_cpu
+from meddinov3_training.validation import quick_look, validate
 
-REPORT_EVERY = 20  # steps, or
-REPORT_SECONDS = 15.0
-RESERVED = ("config.json", "plan.json", "events.jsonl")
+Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Choices of a run; whatever is None follows from the data or the device.
+class Task:
+    """Everything that is known before the first step.
 
     Attributes:
-        base: see :func:`read_base`.
-        steps: optimiser steps; or
-        seconds: wall time in which the schedule ends. One of the two is given.
-        batch: slices a step.
-        name: id of the model.
-        validation: cases held out and scored at the end; None for a fifth.
-        spacing: (rows, columns) in mm.
-        largest_patch: pixels along an edge.
-        slice_offsets: mm, see :class:`Sampling`; None takes the base's.
-        mirror: left-right in training; None if no label is named after a side.
-        trained_on: ``boxes`` or ``scans``.
-        decoder_rate, backbone_rate: peak learning rates.
-        drop_path: stochastic depth.
-        compiled: let torch.compile fuse the network first; needs a C++ compiler on a CPU.
-        device, precision: where and how.
-        seed: of everything random.
-        title, summary, licence, body_part: for the model's description.
-        augmentation: ranges.
+        dataset: names and labels.
+        training, held_out: its cases.
+        settings: choices.
+        base: what is started from.
+        plan: what follows from the data.
+        description: of the model to be.
+        device, precision: where and how to compute.
     """
 
-    base: str
-    steps: int | None = None
-    seconds: float | None = None
-    batch: int = 16
-    name: str | None = None
-    validation: int | None = None
-    spacing: tuple[float, float] | None = None
-    largest_patch: int = 512
-    slice_offsets: tuple[float, ...] | None = None
-    mirror: bool | None = None
-    trained_on: str | None = None
-    decoder_rate: float = 3e-4
-    backbone_rate: float | None = None
-    drop_path: float = 0.1
-    compiled: bool = False
-    device: str = "auto"
-    precision: str = "auto"
-    seed: int = 0
-    title: str = ""
-    summary: str = ""
-    licence: str = ""
-    body_part: str = ""
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    dataset: Dataset
+    training: tuple[Case, ...]
+    held_out: tuple[Case, ...]
+    settings: Settings
+    base: Base
+    plan: Plan
+    description: ModelDescription
+    device: torch.device
+    precision: str
+
+    @property
+    def backbone_rate(self) -> float:
+        """Peak learning rate of the backbone."""
+        rate = self.settings.backbone_rate
+        return self.base.backbone_rate if rate is None else rate
 
 
 def finetune(
     dataset_folder: Path,
     output: Path,
     settings: Settings,
-    listener: Callable[[Event], None] | None = None,
+    listener: Listener | None = None,
+    *,
+    resume: bool = False,
 ) -> Path:
     """Train a model on a dataset.
 
     Args:
         dataset_folder: nnU-Net's raw layout or a Decathlon folder; never changed.
         output: the run's folder, new or empty.
-        settings: choices.
+        settings: choices; when continuing, those of the run count.
         listener: told every event of ``events.jsonl``.
+        resume: continue the run in `output` from its last checkpoint.
 
     Returns:
         The model bundle's folder, inside `output`.
@@ -114,198 +97,293 @@ def finetune(
     Raises:
         MedDINOv3Error: a defect of the dataset, the base or the settings.
     """
-    _check(settings)
-    Run.check(output)
-    device = choose_device(settings.device)
+    Run.check(output, resume)
+    if resume:
+        settings = read_settings(output)
+    settings.check()
+    group, device = join(choose_device(settings.device))
+    try:
+        return _finetune(dataset_folder, output, settings, listener, resume, group, device)
+    finally:
+        group.leave()
+
+
+def read_settings(run: Path) -> Settings:
+    """The settings of a run.
+
+    Raises:
+        MedDINOv3Error: its ``config.json`` is damaged.
+    """
+    try:
+        content = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+        settings: Settings = from_plain(Settings, content)
+    except (OSError, ValueError, TypeError) as error:
+        raise MedDINOv3Error(
+            "bad-run", f"The settings of the run cannot be read: {error}.", "Start a new run."
+        ) from error
+    return settings
+
+
+def _finetune(
+    dataset_folder: Path,
+    output: Path,
+    settings: Settings,
+    listener: Listener | None,
+    resume: bool,
+    group: Group,
+    device: torch.device,
+) -> Path:
     precision = choose_precision(settings.precision, device)
     dataset = read_dataset(dataset_folder)
-    name = settings.name or _slug(dataset.name)
     training, held_out = _split(dataset, settings)
     if settings.slice_offsets is None:
         settings = dataclasses.replace(settings, slice_offsets=base_offsets(settings.base))
     offsets = settings.slice_offsets or (0.0,)
     base = read_base(settings.base, len(dataset.channels) * len(offsets))
-    run = Run(output, listener)
-
-    volumes = [case.read() for case in training]
-    labels = [read_case_label(c, v, dataset) for c, v in zip(training, volumes, strict=True)]
-    for case in held_out:  # a defect should show now, not after hours of training
-        read_case_label(case, case.read(), dataset)
+    fingerprint = _fingerprint(dataset, training, held_out, output if resume else None)
     plan = make_plan(
-        dataset, volumes, labels, spacing=settings.spacing, largest_patch=settings.largest_patch,
+        dataset, fingerprint, spacing=settings.spacing, largest_patch=settings.largest_patch,
         slice_offsets=offsets, mirror=settings.mirror, trained_on=settings.trained_on,
+        preset=settings.preset,
     )  # fmt: skip
-    description = _describe(name, dataset, plan, base, volumes, settings)
-    torch.manual_seed(settings.seed)
-    network = Segmenter(
-        backbone_shape(description),
-        description.network.outputs,
-        settings.drop_path,
-        base.layer_scale,
+    name = settings.name or _slug(dataset.name)
+    description = _describe(name, dataset, plan, base, len(training), settings)
+    task = Task(
+        dataset, training, held_out, settings, base, plan, description, device, precision
     )
-    notes = [*plan.reasons, *base.load_into(network, [label.name for label in dataset.labels])]
-    cases = [prepare(v, label, description) for v, label in zip(volumes, labels, strict=True)]
-    notes += sorted({note for case in cases for note in case.source.notes})
-    if not held_out:
-        notes.append("no case is held out: the model will carry no scores")
-    network.to(device)
-
-    run.open()
-    run.save("config.json", settings)
-    run.save("plan.json", plan)
-    run.tell("start", device=str(device), precision=precision, training=len(training),
-             held_out=len(held_out), notes=notes)  # fmt: skip
-    sampler = PatchSampler(cases, description, settings.augmentation, settings.seed)
-    steps = _train(network, sampler, dataset, description, base, settings, run, device, precision)
-
-    network.eval().requires_grad_(False)
-    description = dataclasses.replace(
-        description,
-        training={
-            "version": __version__, "torch": torch.__version__, "device": device.type,
-            "precision": precision, "steps": steps, "batch": settings.batch,
-            "minutes": round(run.elapsed / 60, 1), "cases": len(training),
-            "dataset_sha256": content_hash(training), "seed": settings.seed,
-            "decoder_rate": settings.decoder_rate, "base": Path(settings.base).name,
-            "backbone_rate": _backbone_rate(settings, base),
-        },
-    )  # fmt: skip
-    bundle = output / name
-    description = write_bundle(bundle, description, network)  # before anything else can fail
-    scores = _validate(network, description, dataset, held_out, device, precision, run)
-    update_description(bundle, dataclasses.replace(description, scores=scores))
-    run.tell("done", model=name, steps=steps, scores=scores)
+    network, notes = _build_network(task)
+    run = Run(output, listener, silent=not group.first)
+    run.open(resume)
+    try:
+        run.save(CONFIG, settings)
+        run.write_json("fingerprint.json", json.loads(fingerprint.to_json()))
+        run.save("plan.json", plan)
+        bundle = _train_and_score(task, network, notes, run, resume, group)
+    except MedDINOv3Error as error:
+        run.tell("error", code=error.code, message=error.message, remedy=error.remedy)
+        raise
+    finally:
+        run.close()
     return bundle
 
 
-def _check(settings: Settings) -> None:
-    """Refuse settings that cannot be meant, before anything is read or written."""
-    numbers = (*(settings.spacing or ()), settings.decoder_rate, settings.seconds or 1.0)
-    if (settings.steps is None) == (settings.seconds is None):
-        raise MedDINOv3Error("no-budget", "Give either steps or a time budget.")
-    problems = [
-        (settings.seconds is not None and settings.seconds <= 0, "the budget is zero"),
-        (not all(math.isfinite(n) and n > 0 for n in numbers),
-         "spacing, budget and learning rates must be positive"),
-        (not 0 <= (settings.backbone_rate or 0) < math.inf, "the backbone's rate is no rate"),
-        (not all(map(math.isfinite, settings.slice_offsets or ())), "context must be numbers"),
-        (settings.slice_offsets == (), "the context is empty"),
-        (settings.name is not None and NAME.fullmatch(settings.name) is None,
-         "a name consists of lower-case letters, digits, dots, dashes and underscores"),
-        (settings.name in RESERVED, f"'{settings.name}' is the name of a file in the run's folder"),
-    ]  # fmt: skip
-    found = [text for wrong, text in problems if wrong]
-    if found:
-        raise MedDINOv3Error("bad-settings", f"This cannot be trained: {'; '.join(found)}.")
-
-
-def _backbone_rate(settings: Settings, base: Base) -> float:
-    return base.backbone_rate if settings.backbone_rate is None else settings.backbone_rate
-
-
-def _train(
-    network: Segmenter,
-    sampler: PatchSampler,
-    dataset: Dataset,
-    description: ModelDescription,
-    base: Base,
-    settings: Settings,
-    run: Run,
-    device: torch.device,
-    precision: str,
-) -> int:
-    """Optimise until the budget ends; returns the number of steps."""
-    rates = settings.decoder_rate, _backbone_rate(settings, base)
-    optimiser = build_optimiser(network, *rates)
-    peaks = [group["lr"] for group in optimiser.param_groups]
-    scaler = torch.GradScaler(device.type, enabled=precision == "fp16")
+def _train_and_score(
+    task: Task, network: Segmenter, notes: list[str], run: Run, resume: bool, group: Group
+) -> Path:
+    settings, output = task.settings, run.folder
+    bundle = output / task.description.id
+    training_cases, held_out_cases = _cached(task, run, group)
+    notes += sorted({note for case in training_cases for note in case.notes})
+    run.tell(
+        "start", device=str(task.device), precision=task.precision,
+        training=len(task.training), held_out=len(task.held_out),
+        labels=[label.name for label in task.dataset.labels], processes=group.world,
+        notes=[*task.plan.warnings, *task.plan.reasons, *notes],
+    )  # fmt: skip
+    frozen = _is_frozen(task, network)
+    samples = Samples(training_cases, task.description, settings.augmentation, settings.seed)
+    patch = task.description.sampling.patch
+    assert patch is not None
+    module: nn.Module = network
+    batches = _batches(samples, settings, group)
+    if frozen:
+        module, batches = _from_tokens(task, network, samples, patch, run, group)
     network.train()
-    forward = torch.compile(network) if settings.compiled else network
-    step, losses, begin = 0, [], run.elapsed
-    told = begin
-    while True:
-        passed = run.elapsed - begin
-        done = step / settings.steps if settings.steps else passed / (settings.seconds or 1)
-        if done >= 1:
-            return step
-        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-            group["lr"] = peak * rate_factor(done, base.warmup)
-        images, labels = sampler.batch(settings.batch)
-        with autocast(device, precision):
-            logits = forward(images.to(device)).float()
-        loss = _loss(logits, labels.to(device), dataset, description)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(scaler.scale(loss))
-        scaler.unscale_(optimiser)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-        scaler.step(optimiser)
-        scaler.update()
-        step += 1
-        losses.append(float(loss.detach()))
-        if not np.isfinite(losses[-1]):
-            raise MedDINOv3Error(
-                "diverged", f"The loss is not finite at step {step}.", "Lower the learning rates."
-            )
-        if step % REPORT_EVERY == 0 or run.elapsed - told > REPORT_SECONDS:
-            told = run.elapsed
-            left = passed / max(done, 1e-9) * (1 - done)
-            run.tell("step", step=step, loss=round(float(np.mean(losses)), 5), done=round(done, 4),
-                     left=round(left), rate=optimiser.param_groups[0]["lr"])  # fmt: skip
-            losses.clear()
-
-
-def _loss(
-    logits: Tensor, values: Tensor, dataset: Dataset, description: ModelDescription
-) -> Tensor:
-    """Loss of logits (B, K, H, W) against label-map values (B, H, W)."""
-    valid = (
-        values != dataset.ignore if dataset.ignore is not None else torch.ones_like(values).bool()
+    network.backbone.requires_grad_(not frozen)
+    network.backbone.train(not frozen)
+    if settings.checkpointing:
+        network.backbone.vit.set_grad_checkpointing(True)
+    optimiser = build_optimiser(
+        module, settings.decoder_rate, task.backbone_rate, settings.layer_decay
     )
-    if dataset.regions:
-        members = [torch.tensor(m, device=values.device) for m in dataset.members]
-        target = torch.stack([torch.isin(values, m) for m in members], dim=1)
-        return region_loss(logits, target, valid)
-    target = torch.zeros_like(values)
-    for position, label in enumerate(description.labels):
-        target[values == label.value] = position + 1
-    return exclusive_loss(logits, torch.where(valid, target, -1))
+    learner = Learner(
+        module, Objective(task.description, task.dataset.members), optimiser, task.device,
+        task.precision, clip=CLIP, seed=settings.seed, compiled=settings.compiled, group=group,
+    )  # fmt: skip
+    look = None
+    if held_out_cases:
+        look = quick_look(network, task.description, task.dataset, held_out_cases, task.device,
+                          task.precision)  # fmt: skip
+    loop = Loop(
+        learner, batches, Schedule(settings.steps, settings.seconds, task.base.warmup), run,
+        group=group, batch=settings.batch, checkpoint_seconds=settings.checkpoint_seconds,
+        look=look,
+    )  # fmt: skip
+    if resume:
+        loop.resume()
+    outcome = loop.train()
+    if group.first:
+        learner.average.put(learner.average.weights)
+        _keep(task, network, outcome, frozen, bundle, run, group)
+    group.wait()
+    return bundle
 
 
-def _validate(
-    network: Segmenter,
-    description: ModelDescription,
+def _keep(
+    task: Task, network: Segmenter, outcome: Outcome, frozen: bool, bundle: Path, run: Run,
+    group: Group,
+) -> None:  # fmt: skip
+    """Write the averaged weights as a bundle, then score it: scoring may fail, the model stays."""
+    settings = task.settings
+    network.eval().requires_grad_(False)
+    if settings.checkpointing:
+        network.backbone.vit.set_grad_checkpointing(False)
+    record: dict[str, Any] = {
+        "version": __version__, "torch": torch.__version__, "device": task.device.type,
+        "precision": task.precision, "steps": outcome.step, "batch": settings.batch,
+        "processes": group.world, "minutes": round(outcome.seconds / 60, 1),
+        "cases": len(task.training), "dataset_sha256": content_hash(task.training),
+        "seed": settings.seed, "decoder_rate": settings.decoder_rate,
+        "base": Path(settings.base).name,
+        "backbone_rate": 0.0 if frozen else task.backbone_rate, "frozen": frozen,
+        "stopped_early": outcome.stopped,
+    }  # fmt: skip
+    if settings.fold is not None:
+        record["fold"] = settings.fold
+    description = dataclasses.replace(task.description, training=record)
+    if bundle.exists():  # of a run that was cut off between here and its end
+        shutil.rmtree(bundle)
+    description = write_bundle(bundle, description, network)
+    scores = validate(
+        network, description, task.dataset, task.held_out, task.device, task.precision, run
+    )
+    update_description(bundle, dataclasses.replace(description, scores=scores))
+    event = "stopped" if outcome.stopped else "done"
+    run.tell(event, model=description.id, steps=outcome.step, scores=scores)
+    remove_checkpoints(run.folder)
+    for left in ("cache", "tokens"):
+        shutil.rmtree(run.folder / left, ignore_errors=True)
+
+
+def _fingerprint(
     dataset: Dataset,
-    cases: tuple[Case, ...],
-    device: torch.device,
-    precision: str,
+    training: tuple[Case, ...],
+    held_out: tuple[Case, ...],
+    run: Path | None,
+) -> Fingerprint:
+    """Of the training cases; that of a run which is continued, if it is still right."""
+    if run is not None and (run / "fingerprint.json").is_file():
+        found = Fingerprint.from_json((run / "fingerprint.json").read_text(encoding="utf-8"))
+        if [case.id for case in found.cases] != [case.id for case in training]:
+            raise MedDINOv3Error(
+                "dataset-changed",
+                "The dataset has other cases than when this run began.",
+                "Start a new run, perhaps with the last one's model as --base.",
+            )
+        return found
+    fingerprint = read_fingerprint(dataset, training)
+    for case in held_out:  # a defect should show now, not after hours of training
+        read_case_label(case, case.read(), dataset)
+    return fingerprint
+
+
+def _build_network(task: Task) -> tuple[Segmenter, list[str]]:
+    """The network with the base's weights, and what should be known about them."""
+    torch.manual_seed(task.settings.seed)
+    network = Segmenter(
+        backbone_shape(task.description),
+        task.description.network.outputs,
+        task.settings.drop_path,
+        task.base.layer_scale,
+    )
+    notes = task.base.load_into(network, [label.name for label in task.dataset.labels])
+    if not task.held_out:
+        notes.append("no case is held out: the model will carry no scores")
+    return network.to(task.device), notes
+
+
+def _cached(
+    task: Task, run: Run, group: Group
+) -> tuple[list[CachedCase], list[CachedCase]]:
+    """Training and held-out cases as slices on disk; the first process makes them."""
+    cases, folder = [*task.training, *task.held_out], run.folder / "cache"
+
+    def build() -> list[CachedCase]:
+        return build_cache(
+            cases, task.dataset, task.description, folder, workers=2, report=_passed_on(run)
+        )
+
+    if group.first:
+        size = cache_bytes(cases, task.dataset, task.description)
+        run.tell("preparing", what="caching slices", mib=round(size / 2**20))
+        made = build()
+    group.wait()
+    if not group.first:
+        made = build()
+    return made[: len(task.training)], made[len(task.training) :]
+
+
+def _passed_on(run: Run) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        run.tell("preparing", what=progress.phase, done=progress.done, total=progress.total,
+                 left=progress.seconds_left and round(progress.seconds_left))  # fmt: skip
+
+    return report
+
+
+def _batches(source: Samples | TokenPool, settings: Settings, group: Group) -> Batches:
+    """This process's share of each batch, from a step on."""
+    share = settings.batch // group.world
+    if share * group.world != settings.batch:
+        raise MedDINOv3Error(
+            "bad-settings",
+            f"A batch of {settings.batch} cannot be shared among {group.world} processes.",
+            f"Choose a --batch that {group.world} divides.",
+        )
+    workers = settings.workers or 0
+
+    def from_step(step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        count = None if settings.steps is None else settings.steps - step
+        first = step * settings.batch + group.rank * share
+        return loader(source, share, first, count, workers, stride=settings.batch)
+
+    return from_step
+
+
+def _is_frozen(task: Task, network: Segmenter) -> bool:
+    """Whether the backbone stays as it is: as asked, or where training it is hopeless."""
+    patch = task.description.sampling.patch
+    if task.settings.frozen is not None or patch is None:
+        return bool(task.settings.frozen)
+    return (
+        task.device.type == "cpu"
+        and not task.settings.base.startswith(SCRATCH)
+        and too_large_for_cpu(network.backbone, patch)
+    )
+
+
+def _from_tokens(
+    task: Task,
+    network: Segmenter,
+    samples: Samples,
+    patch: tuple[int, int],
     run: Run,
-) -> dict[str, Any]:
-    """Dice of held-out cases through the engine's own inference."""
-    scores: dict[str, dict[str, float | None]] = {}
-    for number, case in enumerate(cases):
-        volume = case.read()
-        prediction = predict(volume, description, network, device, precision=precision)
-        reference = read_case_label(case, volume, dataset)
-        scores[case.id] = dice_per_label(prediction.label_map, reference, dataset)
-        run.tell("validated", case=case.id, dice=scores[case.id], number=number + 1, of=len(cases))
-    if not scores:
-        return {}
-    means = {}
-    for label in dataset.labels:
-        values = [s[label.name] for s in scores.values() if s[label.name] is not None]
-        means[label.name] = round(float(np.mean(values)), 4) if values else None  # type: ignore[arg-type]
-    known = [value for value in means.values() if value is not None]
-    mean = round(float(np.mean(known)), 4) if known else None
-    return {"held_out_cases": len(cases), "dice": means, "mean_dice": mean}
+    group: Group,
+) -> tuple[nn.Module, Batches]:
+    """The decoder alone, and batches of tokens that the frozen backbone computes once."""
+    folder, settings = run.folder / "tokens", task.settings
+    if group.first:
+        network.eval()
+        wanted = 10**9 if settings.steps is None else settings.steps * settings.batch
+        count = encode(
+            samples, network.backbone, patch, folder, task.device, task.precision,
+            seconds=settings.seconds, wanted=wanted, report=_passed_on(run),
+        )  # fmt: skip
+        run.tell("warning", text=f"the backbone stays frozen: the decoder learns from the tokens "
+                 f"of {count} augmented samples")  # fmt: skip
+    group.wait()
+    module = TokenSegmenter(network, patch)
+    return module, _batches(TokenPool(folder, settings.seed), settings, group)
+
+
+def _split(dataset: Dataset, settings: Settings) -> Split:
+    if settings.fold is not None:
+        return fold_split(dataset.cases, settings.fold)
+    return random_split(dataset.cases, settings.validation, settings.seed)
 
 
 def _describe(
-    name: str,
-    dataset: Dataset,
-    plan: Plan,
-    base: Base,
-    volumes: list[Volume],
-    settings: Settings,
+    name: str, dataset: Dataset, plan: Plan, base: Base, count: int, settings: Settings
 ) -> ModelDescription:
     outputs = len(dataset.labels) + (0 if dataset.regions else 1)
     modality = "CT" if all(c.strip().upper() == "CT" for c in dataset.channels) else ""
@@ -321,7 +399,7 @@ def _describe(
         purpose=Purpose(modality, settings.body_part, plan.trained_on, plan.extent),
         regions=dataset.regions,
         ignore_label=dataset.ignore,
-        summary=settings.summary or f"Fine-tuned on {len(volumes)} cases of {dataset.name}.",
+        summary=settings.summary or f"Fine-tuned on {count} cases of {dataset.name}.",
         licence=settings.licence or _joined(dataset.licence, base.licence),
         attribution=_joined(dataset.reference, base.attribution),
     )
@@ -330,20 +408,6 @@ def _describe(
 def _joined(*texts: str) -> str:
     """Different texts in one line: a model inherits from its data and from its base."""
     return "; ".join(dict.fromkeys(filter(None, texts)))
-
-
-def _split(dataset: Dataset, settings: Settings) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """Training and held-out cases, drawn by the seed."""
-    count = len(dataset.cases)
-    held_out = count // 5 if settings.validation is None else settings.validation
-    if not 0 <= held_out < count:
-        raise MedDINOv3Error(
-            "split", f"{held_out} of {count} cases cannot be held out.", "Hold out fewer."
-        )
-    order = np.random.default_rng(settings.seed).permutation(count)
-    chosen = set(order[:held_out].tolist())
-    training = tuple(case for n, case in enumerate(dataset.cases) if n not in chosen)
-    return training, tuple(dataset.cases[n] for n in sorted(chosen))
 
 
 def _slug(name: str) -> str:

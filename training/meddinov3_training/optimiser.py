@@ -6,6 +6,8 @@ plain DINOv3, 3e-4 from random initialisation.
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import nn
 
@@ -13,32 +15,53 @@ BETAS = (0.9, 0.98)
 WEIGHT_DECAY = 0.05
 CLIP = 12.0
 WITHOUT_DECAY = ("cls_token", "reg_token", "mask_token", "gamma_1", "gamma_2")
+BLOCK = re.compile(r"backbone\.vit\.blocks\.(\d+)\.")
+BACKBONE = "backbone."
+EMBEDDING = ("patch_embed.", "cls_token", "reg_token", "mask_token")
 
 
 def build_optimiser(
-    network: nn.Module, decoder_rate: float, backbone_rate: float
+    network: nn.Module, decoder_rate: float, backbone_rate: float, layer_decay: float = 1.0
 ) -> torch.optim.AdamW:
-    """AdamW over ``backbone.*`` and the rest.
+    """AdamW over ``backbone.*`` and the rest; each group keeps its ``peak`` rate.
 
     Norms, biases, tokens and LayerScale are not decayed.
+
+    Args:
+        network: with parameters to train.
+        decoder_rate, backbone_rate: peak rates.
+        layer_decay: factor for each block further from the output (BEiT's layer-wise decay);
+            1 is the paper's single rate.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    depth = 1 + max((_block(name) for name, _ in network.named_parameters()), default=-1)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
         plain = parameter.ndim < 2 or name.endswith(WITHOUT_DECAY)
-        groups.setdefault((name.startswith("backbone."), plain), []).append(parameter)
+        rate = decoder_rate
+        if name.startswith(BACKBONE):
+            rate = backbone_rate * layer_decay ** _distance(name, depth)
+        groups.setdefault((rate, 0.0 if plain else WEIGHT_DECAY), []).append(parameter)
     return torch.optim.AdamW(
         [
-            {
-                "params": parameters,
-                "lr": backbone_rate if in_backbone else decoder_rate,
-                "weight_decay": 0.0 if plain else WEIGHT_DECAY,
-            }
-            for (in_backbone, plain), parameters in groups.items()
+            {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
         ],
         betas=BETAS,
     )
+
+
+def _block(name: str) -> int:
+    found = BLOCK.match(name)
+    return int(found[1]) if found else -1
+
+
+def _distance(name: str, depth: int) -> int:
+    """Blocks between a backbone's parameter and the decoder."""
+    if _block(name) >= 0:
+        return depth - 1 - _block(name)
+    return depth if any(part in name for part in EMBEDDING) else 0  # the final norm is last
 
 
 def rate_factor(done: float, warmup: float) -> float:

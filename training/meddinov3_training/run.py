@@ -1,75 +1,171 @@
-"""The folder of a training run, which explains itself."""
+"""The folder of a training run, which explains itself and outlives whoever started it."""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+from meddinov3.atomic import whole_file
 from meddinov3.errors import MedDINOv3Error
 
 Event = dict[str, Any]
+EVENTS, CONTROL, OWNER, LOCK = "events.jsonl", "control.json", "owner.json", "in-use"
+CONFIG = "config.json"
+COMMANDS = ("go on", "pause", "stop")
 
 
 class Run:
-    """A run's folder: settings, plan, and one JSON object a line for everything that happens.
+    """A run's folder: settings, plan, one JSON object a line for everything that happens.
+
+    ``control.json`` holds ``{"command": "pause"}`` (or ``stop``, ``go on``), written by whoever
+    watches. ``owner.json`` tells process and start; a lock that the operating system drops with
+    the process tells whether that is still true.
 
     Args:
         folder: made by :meth:`open`.
         listener: told every event as well.
+        silent: write nothing: the run belongs to another process of the group.
     """
 
-    def __init__(self, folder: Path, listener: Callable[[Event], None] | None) -> None:
-        self.folder, self._listener = folder, listener
+    def __init__(
+        self, folder: Path, listener: Callable[[Event], None] | None, silent: bool = False
+    ) -> None:
+        self.folder, self._listener, self._silent = folder, listener, silent
         self._start = time.monotonic()
+        self._lock: FileLock | None = None
 
     @staticmethod
-    def check(folder: Path) -> None:
-        """Refuse a folder that holds something.
+    def check(folder: Path, resume: bool = False) -> None:
+        """Refuse a folder that holds something, or that holds no run to go on with.
 
         Raises:
-            MedDINOv3Error: it is a file or not empty.
+            MedDINOv3Error: so it is.
         """
+        if resume:
+            if not (folder / CONFIG).is_file():
+                raise MedDINOv3Error(
+                    "no-run",
+                    f"'{folder.name}' holds no run that could be continued.",
+                    "Start one without --resume.",
+                )
+            return
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise MedDINOv3Error(
                 "run-exists",
                 f"'{folder.name}' is a file or a folder that is not empty.",
-                "Choose a new --output.",
+                "Choose a new --output, or continue the run in it with --resume.",
             )
 
-    def open(self) -> None:
-        """Make the folder.
+    def open(self, resume: bool = False) -> None:
+        """Make the folder, or take it over, and keep others out.
 
         Raises:
-            MedDINOv3Error: it cannot be made, or holds something.
+            MedDINOv3Error: it cannot be made, holds something else, or is in use.
         """
-        self.check(self.folder)
+        if self._silent:
+            return
+        self.check(self.folder, resume)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.folder / LOCK)
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise MedDINOv3Error(
+                "run-in-use",
+                f"Another process is training in '{self.folder.name}' ({owner(self.folder)}).",
+                "Wait for it, or stop it first.",
+            ) from error
         except OSError as error:
             raise MedDINOv3Error(
                 "cannot-write",
                 f"The folder '{self.folder}' cannot be made: {error.strerror or error}.",
                 "Choose another --output.",
             ) from error
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self.write_json(OWNER, {"pid": os.getpid(), "started": started})
+        (self.folder / CONTROL).unlink(missing_ok=True)
+        if resume:
+            _mend(self.folder / EVENTS)
+
+    def close(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began."""
+        """Seconds since the run began, or was taken up again."""
         return time.monotonic() - self._start
+
+    def command(self) -> str:
+        """What the watcher wants: ``pause``, ``stop`` or ``go on``."""
+        try:
+            wanted = json.loads((self.folder / CONTROL).read_text(encoding="utf-8"))["command"]
+        except (OSError, ValueError, KeyError, TypeError):  # not there, or half-written
+            return "go on"
+        return wanted if wanted in COMMANDS else "go on"
 
     def tell(self, event: str, **content: Any) -> None:
         """Append an event to ``events.jsonl``."""
+        if self._silent:
+            return
         line = {"event": event, "seconds": round(self.elapsed, 3), **content}
-        with open(self.folder / "events.jsonl", "a", encoding="utf-8", newline="\n") as stream:
+        with open(self.folder / EVENTS, "a", encoding="utf-8", newline="\n") as stream:
             stream.write(json.dumps(line) + "\n")
         if self._listener is not None:
             self._listener(line)
 
     def save(self, name: str, content: Any) -> None:
         """Write a dataclass as JSON."""
-        text = json.dumps(dataclasses.asdict(content), indent=2, default=str) + "\n"
-        (self.folder / name).write_text(text, encoding="utf-8", newline="\n")
+        self.write_json(name, dataclasses.asdict(content))
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a file whole or not at all."""
+        if self._silent:
+            return
+        with whole_file(self.folder / name) as partial:
+            text = json.dumps(content, indent=2, default=str) + "\n"
+            partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def send_command(folder: Path, command: str) -> None:
+    """Ask the process that trains in `folder` to pause, go on or stop."""
+    assert command in COMMANDS
+    with whole_file(folder / CONTROL) as partial:
+        partial.write_text(json.dumps({"command": command}) + "\n", encoding="utf-8")
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process is training in `folder` at this moment."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def owner(folder: Path) -> str:
+    """Who trains there, in words."""
+    try:
+        facts = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+        return f"process {facts['pid']}, since {facts['started']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "of unknown number"
+
+
+def _mend(events: Path) -> None:
+    """End a last line that a crash cut off, so that the next event has its own."""
+    if events.is_file():
+        with open(events, "rb+") as stream:
+            content = stream.read()
+            if content and not content.endswith(b"\n"):
+                stream.write(b"\n")

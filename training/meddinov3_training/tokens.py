@@ -1,0 +1,210 @@
+"""Training a decoder on tokens that a frozen backbone computed once.
+
+On a CPU a large backbone cannot be trained: a sample costs teraflops. The augmented samples of the
+run's beginning are encoded once, kept as half-precision tokens in a memory-mapped file, and drawn
+again and again while the decoder learns.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from meddinov3.atomic import whole_file
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.inference.device import autocast
+from meddinov3.network.backbone import LEVELS, PATCH, Backbone
+from meddinov3.network.segmenter import Segmenter
+from meddinov3.progress import ProgressCallback, Steps
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+TOKENS, VALUES, INDEX = "tokens.npy", "values.npy", "tokens.json"
+TIME_SHARE = 0.4  # of the budget, for encoding
+DISK_SHARE = 0.5  # of what is free
+FEWEST, MOST = 32, 4096  # samples
+WITHOUT_BUDGET = 400
+NOTED_EVERY = 16  # samples between notes of how far the encoding is
+
+
+class SampleSource(Protocol):
+    """Samples by number, see :class:`meddinov3_training.samples.Samples`."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Image (C, rows, columns) and label values (rows, columns)."""
+
+
+class TokenSegmenter(nn.Module):
+    """The decoder alone, from a batch of tokens to logits.
+
+    Args:
+        network: whose decoder it shares.
+        patch: (rows, columns) of the samples in pixels, multiples of 16.
+    """
+
+    def __init__(self, network: Segmenter, patch: tuple[int, int]) -> None:
+        super().__init__()
+        self.decoder = network.decoder
+        self._grid = (patch[0] // PATCH, patch[1] // PATCH)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, levels * width) to logits (B, K, rows, columns)."""
+        logits: Tensor = self.decoder(tokens, self._grid)
+        return logits
+
+
+class TokenPool(Dataset[tuple[Tensor, Tensor]]):
+    """Encoded samples in an order drawn anew for each pass; any index from 0 on is one.
+
+    Args:
+        folder: made by :func:`encode`.
+        seed: of the order.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._folder, self._seed = folder, seed
+        self._count = json.loads((folder / INDEX).read_text(encoding="utf-8"))["count"]
+        self._maps: tuple[np.ndarray, np.ndarray] | None = None
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Tokens (N, W) float32 and label values (rows, columns) int64."""
+        if self._maps is None:  # here, so that each process opens its own
+            self._maps = (
+                np.load(self._folder / TOKENS, mmap_mode="r"),
+                np.load(self._folder / VALUES, mmap_mode="r"),
+            )
+        turn, place = divmod(index, self._count)
+        order = np.random.default_rng((self._seed, turn)).permutation(self._count)
+        number = order[place]
+        tokens, values = (np.array(array[number]) for array in self._maps)
+        return torch.from_numpy(tokens).float(), torch.from_numpy(values.astype(np.int64))
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_maps": None}
+
+
+def sample_bytes(width: int, patch: tuple[int, int]) -> int:
+    """Bytes on disk of one encoded sample of a backbone `width` wide."""
+    pixels = patch[0] * patch[1]
+    return pixels // PATCH**2 * LEVELS * width * 2 + pixels * 2
+
+
+def pool_size(
+    seconds: float | None, sample_seconds: float, size: int, free: int, wanted: int
+) -> int:
+    """How many samples to encode.
+
+    Args:
+        seconds: budget of the run, or None.
+        sample_seconds: to encode one.
+        size: bytes of one.
+        free: bytes on the disk.
+        wanted: samples that the run will draw at most, if known by steps.
+
+    Raises:
+        MedDINOv3Error: not even the fewest fit on the disk.
+    """
+    fitting = int(free * DISK_SHARE / size)
+    if fitting < FEWEST:
+        raise MedDINOv3Error(
+            "disk-full",
+            f"Tokens of {FEWEST} samples need {FEWEST * size / 2**30:.1f} GiB; "
+            f"{free / 2**30:.1f} GiB are free.",
+            "Free space, choose another --output, a smaller base or a smaller --largest-patch.",
+        )
+    timely = WITHOUT_BUDGET if seconds is None else int(seconds * TIME_SHARE / sample_seconds)
+    return max(FEWEST, min(timely, fitting, MOST, wanted))
+
+
+def encode(
+    samples: SampleSource,
+    backbone: Backbone,
+    patch: tuple[int, int],
+    folder: Path,
+    device: torch.device,
+    precision: str,
+    *,
+    seconds: float | None,
+    wanted: int,
+    report: ProgressCallback | None = None,
+) -> int:
+    """Encode the first samples; what an interrupted run had encoded is kept.
+
+    Args:
+        samples: to encode.
+        backbone: on `device`, in evaluation mode.
+        patch: (rows, columns) of the samples.
+        folder: for the files.
+        device, precision: where and how to compute.
+        seconds: budget of the whole run, or None.
+        wanted: samples that the run will draw at most.
+        report: told after each.
+
+    Returns:
+        The number of samples.
+    """
+    index = folder / INDEX
+    facts = _known(index)
+    shape = (patch[0] // PATCH * (patch[1] // PATCH), LEVELS * backbone.width)
+    if facts is None or facts["shape"] != list(shape):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        begin = time.monotonic()
+        for number in range(2):
+            _tokens(backbone, samples[number][0], device, precision)
+        spent = max((time.monotonic() - begin) / 2, 1e-6)
+        size, free = sample_bytes(backbone.width, patch), shutil.disk_usage(folder).free
+        count = pool_size(seconds, spent, size, free, wanted)
+        for name, kind, each in ((TOKENS, np.float16, shape), (VALUES, np.int16, patch)):
+            made = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                folder / name, "w+", kind, (count, *each)
+            )
+            made.flush()
+            del made
+        facts = {"count": count, "encoded": 0, "shape": list(shape)}
+        _note(index, facts)
+    tokens = np.load(folder / TOKENS, mmap_mode="r+")
+    values = np.load(folder / VALUES, mmap_mode="r+")
+    count = facts["count"]
+    steps = Steps("computing tokens", count - facts["encoded"], report)
+    for number in range(facts["encoded"], count):
+        image, labels = samples[number]
+        tokens[number] = _tokens(backbone, image, device, precision)
+        values[number] = labels.numpy()
+        if (number + 1) % NOTED_EVERY == 0 or number + 1 == count:
+            tokens.flush()
+            values.flush()
+            _note(index, {**facts, "encoded": number + 1})
+        steps.advance()
+    del tokens, values
+    return int(count)
+
+
+def too_large_for_cpu(backbone: Backbone, patch: Sequence[int]) -> bool:
+    """Whether training the whole network on a CPU is hopeless: 6 FLOP a weight and token."""
+    weights = sum(p.numel() for p in backbone.parameters())
+    return 6 * weights * (patch[0] // PATCH) * (patch[1] // PATCH) > 5e10
+
+
+def _tokens(backbone: Backbone, image: Tensor, device: torch.device, precision: str) -> np.ndarray:
+    with torch.inference_mode(), autocast(device, precision):
+        return backbone(image[None].to(device))[0].half().cpu().numpy()
+
+
+def _known(index: Path) -> dict[str, int | list[int]] | None:
+    try:
+        found: dict[str, int | list[int]] = json.loads(index.read_text(encoding="utf-8"))
+        return found if {"count", "encoded", "shape"} <= set(found) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _note(index: Path, facts: dict[str, int | list[int]]) -> None:
+    with whole_file(index) as partial:
+        partial.write_text(json.dumps(facts) + "\n", encoding="utf-8")

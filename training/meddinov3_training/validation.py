@@ -1,0 +1,99 @@
+"""How good the model is: a quick look at some held-out slices, and whole cases at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from meddinov3.description import ModelDescription
+from meddinov3.inference import plane
+from meddinov3.inference.decision import decide
+from meddinov3.inference.device import autocast
+from meddinov3.inference.predictor import predict
+from meddinov3.network.segmenter import Segmenter
+
+from meddinov3_training.cache import CachedCase
+from meddinov3_training.dataset import Case, Dataset, read_case_label
+from meddinov3_training.metrics import dice_per_label
+from meddinov3_training.run import Run
+
+SLICES_LOOKED_AT = 24
+
+Scores = dict[str, float | None]
+
+
+def quick_look(
+    network: Segmenter,
+    description: ModelDescription,
+    dataset: Dataset,
+    cases: Sequence[CachedCase],
+    device: torch.device,
+    precision: str,
+) -> Callable[[], Scores]:
+    """A function that gives the Dice over some slices of held-out cases, summed over them.
+
+    Slices that show a structure, evenly spread; always the same.
+    """
+    shown = [
+        (case, int(number))
+        for case in cases
+        for number in np.unique(np.concatenate([*case.slices_with.values(), np.array([], int)]))
+    ]
+    step = max(1, len(shown) // SLICES_LOOKED_AT)
+    chosen = shown[step // 2 :: step][:SLICES_LOOKED_AT]
+
+    def look() -> Scores:
+        training = network.training
+        network.eval()
+        predicted, reference = [], []
+        for case, number in chosen:
+            size = plane.network_size(case.size, case.spacing, description.sampling.spacing)
+            image = plane.to_network(case.image(number)[None].to(device), size)
+            with torch.inference_mode(), autocast(device, precision):
+                logits = plane.to_scan(network(image), case.size)
+            found = decide(logits, description.labels, description.regions, description.labels)
+            predicted.append(found[0].cpu().numpy().ravel())
+            reference.append(case.labels(number).numpy().ravel())
+        network.train(training)
+        if not chosen:
+            return {}
+        joined = np.concatenate(predicted), np.concatenate(reference)
+        scores = dice_per_label(*joined, dataset)
+        return {name: None if v is None else round(v, 4) for name, v in scores.items()}
+
+    return look
+
+
+def validate(
+    network: Segmenter,
+    description: ModelDescription,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    device: torch.device,
+    precision: str,
+    run: Run,
+) -> dict[str, Any]:
+    """Dice of held-out cases through the engine's own inference, for the model's description."""
+    scores: dict[str, Scores] = {}
+    for number, case in enumerate(cases):
+        volume = case.read()
+        prediction = predict(volume, description, network, device, precision=precision)
+        reference = read_case_label(case, volume, dataset)
+        scores[case.id] = dice_per_label(prediction.label_map, reference, dataset)
+        run.tell("validated", case=case.id, dice=scores[case.id], number=number + 1, of=len(cases))
+    return summary(scores, [label.name for label in dataset.labels])
+
+
+def summary(scores: dict[str, Scores], names: Sequence[str]) -> dict[str, Any]:
+    """Means over cases, then over labels; {} if there are no cases."""
+    if not scores:
+        return {}
+    means: Scores = {}
+    for name in names:
+        values = [value for s in scores.values() if (value := s[name]) is not None]
+        means[name] = round(float(np.mean(values)), 4) if values else None
+    known = [value for value in means.values() if value is not None]
+    mean = round(float(np.mean(known)), 4) if known else None
+    return {"held_out_cases": len(scores), "dice": means, "mean_dice": mean}
