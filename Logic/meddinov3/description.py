@@ -126,6 +126,7 @@ class JsonFile:
     """A dataclass that stands in a JSON file, with the format's version."""
 
     file = ""  # not annotated, so that it is no field
+    remedy = "Get the model again from where it came."
 
     def to_json(self) -> str:
         """The file's text."""
@@ -139,7 +140,7 @@ class JsonFile:
         Raises:
             MedDINOv3Error: not JSON, a later format, or fields missing or unknown.
         """
-        remedy = "Get the model again from where it came."
+        remedy = cls.remedy
         try:
             content = json.loads(text, parse_constant=_not_finite)
             version = content.pop("format")

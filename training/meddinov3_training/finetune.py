@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from meddinov3.inference.device import autocast, choose_device, choose_precision
 from meddinov3.inference.predictor import predict
 from meddinov3.model_store import NAME
 from meddinov3.network.segmenter import Segmenter
-from meddinov3.volume import Volume
 from torch import Tensor
 
-from meddinov3_training.augmentation import Augmentation
+from meddinov3_training.augmentation import ORIENTED, Augmentation
 from meddinov3_training.base import Base, base_offsets, read_base
+from meddinov3_training.cache import build_cache, cache_bytes
 from meddinov3_training.dataset import (
     Case,
     Dataset,
@@ -32,16 +32,17 @@ from meddinov3_training.dataset import (
     read_case_label,
     read_dataset,
 )
+from meddinov3_training.fingerprint import read_fingerprint
 from meddinov3_training.losses import exclusive_loss, region_loss
 from meddinov3_training.metrics import dice_per_label
 from meddinov3_training.optimiser import CLIP, build_optimiser, rate_factor
 from meddinov3_training.plan import Plan, make_plan
 from meddinov3_training.run import Event, Run
-from meddinov3_training.samples import PatchSampler, prepare
+from meddinov3_training.samples import Sample, Samples, loader
 
 REPORT_EVERY = 20  # steps, or
 REPORT_SECONDS = 15.0
-RESERVED = ("config.json", "plan.json", "events.jsonl")
+RESERVED = ("config.json", "fingerprint.json", "plan.json", "events.jsonl", "cache")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Settings:
         name: id of the model.
         validation: cases held out and scored at the end; None for a fifth.
         spacing: (rows, columns) in mm.
-        largest_patch: pixels along an edge.
+        preset: see :mod:`meddinov3_training.presets`.
+        largest_patch: pixels along an edge; None for the preset's.
         slice_offsets: mm, see :class:`Sampling`; None takes the base's.
         mirror: left-right in training; None if no label is named after a side.
         trained_on: ``boxes`` or ``scans``.
@@ -67,6 +69,7 @@ class Settings:
         seed: of everything random.
         title, summary, licence, body_part: for the model's description.
         augmentation: ranges.
+        workers: processes that prepare batches; 0 for none.
     """
 
     base: str
@@ -76,7 +79,8 @@ class Settings:
     name: str | None = None
     validation: int | None = None
     spacing: tuple[float, float] | None = None
-    largest_patch: int = 512
+    preset: str = "auto"
+    largest_patch: int | None = None
     slice_offsets: tuple[float, ...] | None = None
     mirror: bool | None = None
     trained_on: str | None = None
@@ -91,7 +95,8 @@ class Settings:
     summary: str = ""
     licence: str = ""
     body_part: str = ""
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = ORIENTED
+    workers: int = 0
 
 
 def finetune(
@@ -127,15 +132,15 @@ def finetune(
     base = read_base(settings.base, len(dataset.channels) * len(offsets))
     run = Run(output, listener)
 
-    volumes = [case.read() for case in training]
-    labels = [read_case_label(c, v, dataset) for c, v in zip(training, volumes, strict=True)]
+    fingerprint = read_fingerprint(dataset, training)
     for case in held_out:  # a defect should show now, not after hours of training
         read_case_label(case, case.read(), dataset)
     plan = make_plan(
-        dataset, volumes, labels, spacing=settings.spacing, largest_patch=settings.largest_patch,
+        dataset, fingerprint, spacing=settings.spacing, largest_patch=settings.largest_patch,
         slice_offsets=offsets, mirror=settings.mirror, trained_on=settings.trained_on,
+        preset=settings.preset,
     )  # fmt: skip
-    description = _describe(name, dataset, plan, base, volumes, settings)
+    description = _describe(name, dataset, plan, base, len(training), settings)
     torch.manual_seed(settings.seed)
     network = Segmenter(
         backbone_shape(description),
@@ -143,20 +148,28 @@ def finetune(
         settings.drop_path,
         base.layer_scale,
     )
-    notes = [*plan.reasons, *base.load_into(network, [label.name for label in dataset.labels])]
-    cases = [prepare(v, label, description) for v, label in zip(volumes, labels, strict=True)]
-    notes += sorted({note for case in cases for note in case.source.notes})
+    notes = [
+        *plan.warnings,
+        *plan.reasons,
+        *base.load_into(network, [label.name for label in dataset.labels]),
+    ]
     if not held_out:
         notes.append("no case is held out: the model will carry no scores")
     network.to(device)
 
     run.open()
     run.save("config.json", settings)
+    run.save("fingerprint.json", fingerprint)
     run.save("plan.json", plan)
+    size = cache_bytes(training, dataset, description)
+    notes.append(f"training slices are cached in the run's folder: {size / 2**20:.0f} MiB")
+    cases = build_cache(training, dataset, description, output / "cache")
+    notes += sorted({note for case in cases for note in case.notes})
     run.tell("start", device=str(device), precision=precision, training=len(training),
              held_out=len(held_out), notes=notes)  # fmt: skip
-    sampler = PatchSampler(cases, description, settings.augmentation, settings.seed)
-    steps = _train(network, sampler, dataset, description, base, settings, run, device, precision)
+    samples = Samples(cases, description, settings.augmentation, settings.seed)
+    batches = loader(samples, settings.batch, 0, settings.steps, settings.workers)
+    steps = _train(network, batches, dataset, description, base, settings, run, device, precision)
 
     network.eval().requires_grad_(False)
     description = dataclasses.replace(
@@ -205,7 +218,7 @@ def _backbone_rate(settings: Settings, base: Base) -> float:
 
 def _train(
     network: Segmenter,
-    sampler: PatchSampler,
+    batches: Iterator[Sample],
     dataset: Dataset,
     description: ModelDescription,
     base: Base,
@@ -230,7 +243,7 @@ def _train(
             return step
         for group, peak in zip(optimiser.param_groups, peaks, strict=True):
             group["lr"] = peak * rate_factor(done, base.warmup)
-        images, labels = sampler.batch(settings.batch)
+        images, labels = next(batches)
         with autocast(device, precision):
             logits = forward(images.to(device)).float()
         loss = _loss(logits, labels.to(device), dataset, description)
@@ -304,7 +317,7 @@ def _describe(
     dataset: Dataset,
     plan: Plan,
     base: Base,
-    volumes: list[Volume],
+    count: int,
     settings: Settings,
 ) -> ModelDescription:
     outputs = len(dataset.labels) + (0 if dataset.regions else 1)
@@ -321,7 +334,7 @@ def _describe(
         purpose=Purpose(modality, settings.body_part, plan.trained_on, plan.extent),
         regions=dataset.regions,
         ignore_label=dataset.ignore,
-        summary=settings.summary or f"Fine-tuned on {len(volumes)} cases of {dataset.name}.",
+        summary=settings.summary or f"Fine-tuned on {count} cases of {dataset.name}.",
         licence=settings.licence or _joined(dataset.licence, base.licence),
         attribution=_joined(dataset.reference, base.attribution),
     )

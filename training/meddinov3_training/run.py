@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from meddinov3.description import JsonFile
 from meddinov3.errors import MedDINOv3Error
 
 Event = dict[str, Any]
@@ -71,5 +72,8 @@ class Run:
 
     def save(self, name: str, content: Any) -> None:
         """Write a dataclass as JSON."""
-        text = json.dumps(dataclasses.asdict(content), indent=2, default=str) + "\n"
+        if isinstance(content, JsonFile):
+            text = content.to_json()
+        else:
+            text = json.dumps(dataclasses.asdict(content), indent=2, default=str) + "\n"
         (self.folder / name).write_text(text, encoding="utf-8", newline="\n")

@@ -94,9 +94,21 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--largest-patch",
     type=click.IntRange(min=16),
-    default=512,
+    help="Longest edge of a training patch in pixels; the preset's by default.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["auto", "paper-896", "small"]),
+    default="auto",
     show_default=True,
-    help="Longest edge of a training patch in pixels.",
+    help="Limits of spacing and patch: paper-896 as MedDINOv3 was evaluated, small for processors.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Processes that prepare batches while the network computes.",
 )
 @click.option(
     "--trained-on",
