@@ -1,10 +1,8 @@
-"""Training samples: one interpolation from the scan's slice to an augmented patch.
+"""What is changed at random in a training sample, and its geometry.
 
 Rotation, scaling, mirroring and shift are composed with the resampling to the network's
-spacing, so that every pixel is interpolated once. The intensity changes are nnU-Net's kinds
-(Isensee et al. 2021) with strengths of our own: the noise is stronger, all channels change
-together, a low resolution comes a little less often. Rotation is limited because scans are
-brought into one orientation first.
+spacing, so that every pixel is interpolated once. Intensity changes are nnU-Net's: see
+:mod:`meddinov3_training.intensity_changes`.
 """
 
 from __future__ import annotations
@@ -12,34 +10,52 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from meddinov3.description import Sampling
 from torch import Tensor
 
+ELONGATED = 1.5  # nnU-Net turns patches of a longer aspect by little
+
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges and probabilities.
+    """Ranges and chances; by default those of nnU-Net's 2D training (Isensee et al. 2021).
 
     Attributes:
         rotation, rotation_p: degrees either way.
-        scaling, scaling_p: zoom, log-uniform between 1/scaling and scaling.
+        elongated_rotation: instead, where one edge of the patch is over 1.5 times the other.
+        scaling, scaling_p: extent of the patch relative to the plan's, uniform between the two;
+            above 1 structures appear smaller.
         shift: of the patch, in pixels either way.
-        noise_p, blur_p, brightness_p, contrast_p, low_resolution_p, gamma_p: chance of each.
+        noise_p, blur_p, brightness_p, contrast_p, low_resolution_p, gamma_inverted_p, gamma_p:
+            chance of each change of intensities.
     """
 
-    rotation: float = 30.0
-    rotation_p: float = 0.5
-    scaling: float = 1.3
-    scaling_p: float = 0.5
-    shift: float = 8.0
+    rotation: float = 180.0
+    elongated_rotation: float = 15.0
+    rotation_p: float = 0.2
+    scaling: tuple[float, float] = (0.7, 1.4)
+    scaling_p: float = 0.2
+    shift: float = 0.0
     noise_p: float = 0.1
     blur_p: float = 0.2
     brightness_p: float = 0.15
     contrast_p: float = 0.15
-    low_resolution_p: float = 0.15
+    low_resolution_p: float = 0.25
+    gamma_inverted_p: float = 0.1
     gamma_p: float = 0.3
+
+
+NNUNET = Augmentation()
+# nnU-Net sees arrays as stored, upside down or not; here every scan is brought into one
+# orientation first, so that half a turn shows what no scan will. Smaller turns come more often.
+ORIENTED = Augmentation(
+    rotation=30.0, elongated_rotation=30.0, rotation_p=0.5, scaling=(1 / 1.3, 1.3), scaling_p=0.5,
+    shift=8.0,
+)  # fmt: skip
+AUGMENTATIONS = {"nnunet": NNUNET, "oriented": ORIENTED}
 
 
 @dataclass(frozen=True)
@@ -60,35 +76,43 @@ class PatchFrame:
 
 
 class Random:
-    """Random numbers of one training run, reproducible from its seed."""
+    """Random numbers of one sample.
 
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
+    Args:
+        seed, index: of the run and of the sample; every pair has numbers of its own.
+    """
+
+    def __init__(self, seed: int, index: int = 0) -> None:
+        mixed = np.random.SeedSequence([seed % 2**64, index])
+        self._generator = np.random.Generator(np.random.PCG64(mixed))
 
     def uniform(self, low: float, high: float) -> float:
         """A float between low and high."""
-        return low + (high - low) * float(torch.rand((), generator=self.generator))
+        return low + (high - low) * float(self._generator.random())
 
     def chance(self, probability: float) -> bool:
         """True with the given probability."""
-        return self.uniform(0, 1) < probability
+        return float(self._generator.random()) < probability
 
     def choose(self, count: int) -> int:
         """An integer from 0 to count - 1."""
-        return int(torch.randint(count, (), generator=self.generator))
+        return int(self._generator.integers(count))
 
 
 def draw_frame(
     random: Random, augmentation: Augmentation, sampling: Sampling, centre: tuple[float, float]
 ) -> PatchFrame:
     """Draw rotation, zoom and mirroring for a patch around `centre`."""
-    turn = augmentation.rotation if random.chance(augmentation.rotation_p) else 0.0
-    zoom = math.log(augmentation.scaling) if random.chance(augmentation.scaling_p) else 0.0
+    patch = sampling.patch or (1, 1)
+    elongated = max(patch) > ELONGATED * min(patch)
+    turn = augmentation.elongated_rotation if elongated else augmentation.rotation
+    turn = turn if random.chance(augmentation.rotation_p) else 0.0
+    extent = augmentation.scaling if random.chance(augmentation.scaling_p) else (1.0, 1.0)
     flips = [axis in sampling.mirror_axes and random.chance(0.5) for axis in (0, 1)]
     return PatchFrame(
         centre,
         math.radians(random.uniform(-turn, turn)),
-        math.exp(random.uniform(-zoom, zoom)),
+        1 / random.uniform(*extent),
         (-1.0 if flips[0] else 1.0, -1.0 if flips[1] else 1.0),
     )
 
@@ -113,22 +137,37 @@ def sampling_grid(
         (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * step * sign / frame.zoom
         for n, step, sign in zip(patch, target, frame.mirror, strict=True)
     )
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
     cos, sin = math.cos(frame.rotation), math.sin(frame.rotation)
-    row = frame.centre[0] + (cos * y - sin * x) / spacing[0]
-    column = frame.centre[1] + (sin * y + cos * x) / spacing[1]
-    return torch.stack([(2 * column + 1) / size[1] - 1, (2 * row + 1) / size[0] - 1], dim=-1)[None]
+    # From slice pixels to [-1, 1] while there is one axis: whole grids are slow to fill.
+    to_row, to_column = 2 / (size[0] * spacing[0]), 2 / (size[1] * spacing[1])
+    row = (2 * frame.centre[0] + 1) / size[0] - 1
+    column = (2 * frame.centre[1] + 1) / size[1] - 1
+    grid = torch.empty(1, *patch, 2)
+    x, y = grid[0, ..., 0], grid[0, ..., 1]
+    torch.add((sin * to_column * rows + column)[:, None], cos * to_column * columns, out=x)
+    torch.add((cos * to_row * rows + row)[:, None], -sin * to_row * columns, out=y)
+    return grid
 
 
 def cut_image(slices: Tensor, grid: Tensor) -> Tensor:
     """Cubic interpolation of (1, C, h, w); zero (the mean) beyond the slice's edge."""
-    inside = (grid.abs() <= 1).all(dim=-1)[:, None]
     patch = F.grid_sample(slices, grid, "bicubic", "border", align_corners=False)
-    return patch * inside
+    return _without_outside(patch, grid)
+
+
+def _without_outside(patch: Tensor, grid: Tensor) -> Tensor:
+    """Zeros where the grid leaves the slice; a patch whose corners lie inside does not."""
+    if grid[0, :: grid.shape[1] - 1 or 1, :: grid.shape[2] - 1 or 1].abs().max() <= 1:
+        return patch
+    return patch * (grid[0].abs().amax(dim=-1) <= 1)
 
 
 def cut_labels(labels: Tensor, grid: Tensor) -> Tensor:
     """Each label interpolated linearly, the strongest wins (nnU-Net's order 1).
+
+    The four pixels around a place vote with their bilinear weights, which is the same whatever
+    the number of labels; the lower value wins a draw. Where the four agree, most of a slice,
+    nothing is computed.
 
     Args:
         labels: (h, w) integers.
@@ -137,56 +176,37 @@ def cut_labels(labels: Tensor, grid: Tensor) -> Tensor:
     Returns:
         (rows, columns) integers; 0 beyond the slice's edge.
     """
-    present = torch.unique(labels)
-    if len(present) == 1 and int(present[0]) == 0:
-        return torch.zeros(grid.shape[1:3], dtype=labels.dtype)
-    share = (labels[None] == present[:, None, None]).float()[None]
-    cut = F.grid_sample(share, grid, "bilinear", "border", align_corners=False)[0]
-    winner = present[cut.argmax(dim=0)]
-    inside = (grid[0].abs() <= 1).all(dim=-1)
-    return torch.where(inside, winner, torch.zeros_like(winner))
+    height, width = labels.shape
+    below = torch.cat([labels[1:], labels[-1:]])
+    around = torch.stack([labels, _next_column(labels), below, _next_column(below)]).flatten(1)
+    x = ((grid[..., 0].flatten() + 1) * (width / 2) - 0.5).clamp_(0, width - 1)
+    y = ((grid[..., 1].flatten() + 1) * (height / 2) - 0.5).clamp_(0, height - 1)
+    cell = (y.floor() * width + x.floor()).long()
+    # One look-up for both: the pixel's value, and whether another of the four differs.
+    coded = around[0] * 2 + (around[1:] != around[0]).any(dim=0)
+    found = coded.take(cell)
+    cut, (mixed,) = found >> 1, (found & 1).nonzero(as_tuple=True)
+    cut[mixed] = _vote(around[:, cell[mixed]], x[mixed].frac(), y[mixed].frac())
+    return _without_outside(cut.view(grid.shape[1:3]), grid)
 
 
-def change_intensities(patch: Tensor, random: Random, augmentation: Augmentation) -> Tensor:
-    """Random intensity changes of one normalised patch (C, rows, columns)."""
-    if random.chance(augmentation.noise_p):
-        noise = torch.randn(patch.shape, generator=random.generator)
-        patch = patch + noise * math.sqrt(random.uniform(0, 0.1))
-    if random.chance(augmentation.blur_p):
-        patch = _blur(patch, random.uniform(0.5, 1.0))
-    if random.chance(augmentation.brightness_p):
-        patch = patch * random.uniform(0.75, 1.25)
-    if random.chance(augmentation.contrast_p):
-        mean, low, high = patch.mean(), patch.min(), patch.max()
-        patch = ((patch - mean) * random.uniform(0.75, 1.25) + mean).clip(low, high)
-    if random.chance(augmentation.low_resolution_p):
-        size, factor = patch.shape[-2:], random.uniform(0.5, 1.0)
-        coarse = [max(1, round(n * factor)) for n in size]
-        patch = F.interpolate(patch[None], coarse, mode="nearest-exact")
-        patch = F.interpolate(patch, size, mode="bicubic", align_corners=False)[0]
-    for inverted, probability in ((True, augmentation.gamma_p / 3), (False, augmentation.gamma_p)):
-        if random.chance(probability):
-            patch = _gamma(patch, random.uniform(0.7, 1.5), inverted)
-    return patch
+def _next_column(plane: Tensor) -> Tensor:
+    return torch.cat([plane[:, 1:], plane[:, -1:]], dim=1)
 
 
-def _blur(patch: Tensor, sigma: float) -> Tensor:
-    radius = max(1, round(3 * sigma))
-    steps = torch.arange(-radius, radius + 1, dtype=patch.dtype)
-    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    count = patch.shape[0]
-    padded = F.pad(patch[None], (radius,) * 4, mode="replicate")
-    padded = F.conv2d(padded, kernel.view(1, 1, -1, 1).repeat(count, 1, 1, 1), groups=count)
-    return F.conv2d(padded, kernel.view(1, 1, 1, -1).repeat(count, 1, 1, 1), groups=count)[0]
+def _vote(values: Tensor, right: Tensor, below: Tensor) -> Tensor:
+    """The value with most weight.
 
-
-def _gamma(patch: Tensor, gamma: float, inverted: bool) -> Tensor:
-    """Gamma of the range, mean and spread kept (nnU-Net's retain_stats)."""
-    sign = -1.0 if inverted else 1.0
-    values = patch * sign
-    mean, std, low = values.mean(), values.std(), values.min()
-    span = (values.max() - low).clip(min=1e-7)
-    values = ((values - low) / span) ** gamma * span + low
-    values = (values - values.mean()) / values.std().clip(min=1e-7) * std + mean
-    return values * sign
+    Args:
+        values: (4, n) above left, above right, below left, below right.
+        right, below: (n) how far towards the right and the lower pixels, 0 to 1.
+    """
+    weights = torch.stack(
+        [(1 - below) * (1 - right), (1 - below) * right, below * (1 - right), below * right]
+    )
+    shares = ((values[:, None] == values[None]) * weights[None]).sum(dim=1)
+    winner, best = values[0], shares[0]
+    for value, share in zip(values[1:], shares[1:], strict=True):
+        better = (share > best) | ((share == best) & (value < winner))
+        winner, best = torch.where(better, value, winner), torch.where(better, share, best)
+    return winner

@@ -148,15 +148,13 @@ def _finetune(
     )  # fmt: skip
     name = settings.name or _slug(dataset.name)
     description = _describe(name, dataset, plan, base, len(training), settings)
-    task = Task(
-        dataset, training, held_out, settings, base, plan, description, device, precision
-    )
+    task = Task(dataset, training, held_out, settings, base, plan, description, device, precision)
     network, notes = _build_network(task)
     run = Run(output, listener, silent=not group.first)
     run.open(resume)
     try:
         run.save(CONFIG, settings)
-        run.write_json("fingerprint.json", json.loads(fingerprint.to_json()))
+        run.save("fingerprint.json", fingerprint)
         run.save("plan.json", plan)
         bundle = _train_and_score(task, network, notes, run, resume, group)
     except MedDINOv3Error as error:
@@ -292,9 +290,7 @@ def _build_network(task: Task) -> tuple[Segmenter, list[str]]:
     return network.to(task.device), notes
 
 
-def _cached(
-    task: Task, run: Run, group: Group
-) -> tuple[list[CachedCase], list[CachedCase]]:
+def _cached(task: Task, run: Run, group: Group) -> tuple[list[CachedCase], list[CachedCase]]:
     """Training and held-out cases as slices on disk; the first process makes them."""
     cases, folder = [*task.training, *task.held_out], run.folder / "cache"
 

@@ -1,35 +1,35 @@
-"""From a dataset to the settings of a training run: what was seen, and what follows.
+"""From a fingerprint to the settings of a training run: what was seen, and what follows.
 
-The fingerprint follows nnU-Net (foreground percentiles per channel); the in-plane spacing
-follows from tokens: a token covers 16 pixels, so small structures need upsampled slices.
+Intensity schemes follow nnU-Net; the in-plane spacing follows from tokens: a token covers 16
+pixels, so small structures need upsampled slices.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from meddinov3.description import Channel, Sampling
+from meddinov3.description import Channel, JsonFile, Sampling
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.grid import SliceOrientation, nearest_axes
-from meddinov3.intensity import IntensityScheme, nonzero_box
-from meddinov3.volume import Volume
+from meddinov3.grid import SliceOrientation
+from meddinov3.intensity import IntensityScheme
 
 from meddinov3_training.dataset import Dataset
+from meddinov3_training.fingerprint import Fingerprint
+from meddinov3_training.presets import Preset, find_preset
+from meddinov3_training.sides import tells_sides
 
-TOKENS_ACROSS = 3.5  # of the smallest structure
-LARGEST_SLICE = 56 * 56  # tokens of a whole slice: the paper's 896 pixels
 FINEST = 8.0  # at most this many times finer than the scans
 PIXELS = 16
 BOX_MM = 100.0  # images smaller than this along every axis are crops, not scans
-SAMPLES_PER_CASE = 20_000
 MUCH_EMPTY = 0.75
+WILD = 3.0  # times; nnU-Net calls spacings that far apart anisotropic
+PATIENT_AXES = "LPS"
+UNKNOWN_SIZE = 50.0  # mm, where no structure is drawn
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(JsonFile):
     """Settings that follow from the data.
 
     Attributes:
@@ -38,97 +38,169 @@ class Plan:
         extent: median extent in mm along (slices, rows, columns).
         trained_on: ``boxes`` or ``scans``.
         reasons: why, in words, for the log and the report.
+        warnings: what a person should look at, with figures.
+        preset: whose limits were kept.
     """
+
+    file = "plan.json"
+    remedy = "Start the run again in a new folder."
 
     sampling: Sampling
     channels: tuple[Channel, ...]
     extent: tuple[float, float, float]
     trained_on: str
     reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    preset: str = "auto"
 
 
 def make_plan(
     dataset: Dataset,
-    volumes: Sequence[Volume],
-    labels: Sequence[np.ndarray],
+    fingerprint: Fingerprint,
     *,
     spacing: tuple[float, float] | None = None,
-    largest_patch: int = 512,
+    largest_patch: int | None = None,
     slice_offsets: tuple[float, ...] = (0.0,),
     mirror: bool | None = None,
     trained_on: str | None = None,
+    preset: str = "auto",
 ) -> Plan:
-    """Look at the training cases and decide.
+    """Decide.
 
     Args:
         dataset: names and labels.
-        volumes, labels: the training cases; label maps (k, j, i).
+        fingerprint: of the training cases.
         spacing: (rows, columns) in mm, chosen from the data if None.
-        largest_patch: pixels along an edge that the device can train on.
+        largest_patch: pixels along an edge that the device can train on; the preset's if None.
         slice_offsets: context, see :class:`Sampling`.
-        mirror: left-right; if None, unless a label is named after a side.
+        mirror: left-right; if None, unless labels tell left from right.
         trained_on: ``boxes`` or ``scans``; guessed from the extents if None.
+        preset: see :mod:`meddinov3_training.presets`.
+
+    Raises:
+        MedDINOv3Error: no such preset, or a CT without any label drawn.
     """
-    reasons = []
-    orientation = _orientation(volumes)
-    spacings = np.array([orientation.spacing(v.grid) for v in volumes])
-    extents = np.array([orientation.extent(v.grid) for v in volumes])
-    extent = np.median(extents, axis=0)
+    limits = find_preset(preset)
+    orientation = _orientation(fingerprint)
+    axes = [_patient_axis(letter) for letter in orientation.letters]
+    spacings = np.array([case.spacing for case in fingerprint.cases])[:, axes]
+    sizes = np.array([case.size for case in fingerprint.cases])[:, axes]
+    extent = np.median(spacings * sizes, axis=0)
     native = np.median(spacings[:, 1:], axis=0)
-    reasons.append(f"slices run along {orientation.slice_axis}, the coarsest axis")
-    if spacing is None:
-        smallest = _smallest_structure(dataset, volumes, labels, orientation)
-        wanted = smallest / (TOKENS_ACROSS * PIXELS)
-        chosen = np.clip(wanted, native / FINEST, native)
-        reasons.append(
-            f"the smallest structure measures {smallest:.1f} mm in-plane; {TOKENS_ACROSS} tokens "
-            f"of {PIXELS} pixels across it ask for {wanted:.2f} mm, scans have {native[0]:.2f} mm"
-        )
-        pixels = extent[1:] / chosen
-        coarser = max(1.0, float(np.sqrt(pixels.prod() / (LARGEST_SLICE * PIXELS**2))))
-        if coarser > 1:
-            chosen = np.minimum(chosen * coarser, native)
-            reasons.append(
-                f"so fine a slice would have {pixels.prod() / PIXELS**2:.0f} tokens; kept to about "
-                f"{LARGEST_SLICE}, small structures may suffer (--spacing decides otherwise)"
-            )
-        spacing = (round(float(chosen[0]), 6), round(float(chosen[1]), 6))
-    # The median scan, as nnU-Net; a hair less, so that rounding adds no row of tokens.
-    pixels = np.ceil(extent[1:] / spacing / PIXELS - 0.05) * PIXELS
-    patch = np.minimum(pixels, largest_patch // PIXELS * PIXELS).astype(int)
+    reasons = [f"slices run along {orientation.slice_axis}, the coarsest axis"]
+    if limits.square is not None and spacing is None:
+        spacing, patch = _square(limits.square, native, extent[1:], reasons)
+    else:
+        if spacing is None:
+            smallest = _smallest_structure(fingerprint, axes[0])
+            spacing = _spacing(limits, smallest, native, extent[1:], reasons)
+        patch = _patch(spacing, extent[1:], largest_patch or limits.largest_patch)
     reasons.append(f"patch {patch[0]} x {patch[1]} pixels of {spacing[0]} x {spacing[1]} mm")
     boxes = trained_on or ("boxes" if (extent < BOX_MM).all() else "scans")
     mirror_axes = _mirror_axes(dataset, orientation, mirror)
     reasons.append(f"left and right are {'mirrored' if mirror_axes else 'kept apart'} in training")
-    sampling = Sampling(
-        orientation, spacing, (int(patch[0]), int(patch[1])), slice_offsets, mirror_axes
-    )
     # nnU-Net's names choose the intensity scheme and may repeat; here they address channels.
     channels = tuple(
         Channel(
             name if dataset.channels.count(name) == 1 else f"{name} {n + 1}",
-            _scheme(name, n, volumes, labels),
+            _scheme(name, n, fingerprint),
         )
         for n, name in enumerate(dataset.channels)
     )
     return Plan(
-        sampling,
+        Sampling(orientation, spacing, patch, slice_offsets, mirror_axes),
         channels,
         (float(extent[0]), float(extent[1]), float(extent[2])),
         boxes,
         tuple(reasons),
+        (*_uneven(fingerprint, orientation, spacings), *_absent(dataset, fingerprint)),
+        preset,
     )
 
 
-def _orientation(volumes: Sequence[Volume]) -> SliceOrientation:
+def _patient_axis(letter: str) -> int:
+    return PATIENT_AXES.index(letter)
+
+
+def _orientation(fingerprint: Fingerprint) -> SliceOrientation:
     """Standard axial slices, or the axis that is coarsest in the median scan."""
-    by_patient_axis = []
-    for volume in volumes:
-        nearest = [axis for axis, _ in nearest_axes(volume.grid.direction)]
-        by_patient_axis.append([volume.grid.spacing[nearest.index(axis)] for axis in range(3)])
-    median = np.median(by_patient_axis, axis=0)
+    median = np.median([case.spacing for case in fingerprint.cases], axis=0)
     coarsest = 2 if median[2] >= median.max() * 0.999 else int(median.argmax())
-    return SliceOrientation("LPS", "LPS"[coarsest])
+    return SliceOrientation(PATIENT_AXES, PATIENT_AXES[coarsest])
+
+
+def _spacing(
+    limits: Preset,
+    smallest: float,
+    native: np.ndarray,
+    extent: np.ndarray,
+    reasons: list[str],
+) -> tuple[float, float]:
+    """Fine enough for the smallest structure, coarse enough for the largest slice.
+
+    Args:
+        limits: tokens wanted and allowed.
+        smallest: structure, mm.
+        native: median spacing of (rows, columns), mm.
+        extent: median extent of (rows, columns), mm.
+        reasons: added to.
+    """
+    wanted = smallest / (limits.tokens_across * PIXELS)
+    chosen = np.clip(wanted, native / FINEST, native)
+    reasons.append(
+        f"the smallest structure measures {smallest:.1f} mm in-plane; {limits.tokens_across} "
+        f"tokens of {PIXELS} pixels across it ask for {wanted:.2f} mm, scans have "
+        f"{native[0]:.2f} mm"
+    )
+    pixels = extent / chosen
+    coarser = max(1.0, float(np.sqrt(pixels.prod() / (limits.largest_slice * PIXELS**2))))
+    if coarser > 1:
+        # The scans' own spacing is kept at least, except where the preset asks for little.
+        coarsest = native if limits.keeps_native else chosen * coarser
+        chosen = np.minimum(chosen * coarser, coarsest)
+        reasons.append(
+            f"so fine a slice would have {pixels.prod() / PIXELS**2:.0f} tokens; kept to about "
+            f"{limits.largest_slice}, small structures may suffer (--spacing decides otherwise)"
+        )
+    return (round(float(chosen[0]), 6), round(float(chosen[1]), 6))
+
+
+def _patch(spacing: tuple[float, float], extent: np.ndarray, largest: int) -> tuple[int, int]:
+    """The median scan, as nnU-Net; a hair less, so that rounding adds no row of tokens."""
+    pixels = np.ceil(extent / spacing / PIXELS - 0.05) * PIXELS
+    rows, columns = np.minimum(pixels, largest // PIXELS * PIXELS).astype(int)
+    return (int(rows), int(columns))
+
+
+def _square(
+    pixels: int, native: np.ndarray, extent: np.ndarray, reasons: list[str]
+) -> tuple[tuple[float, float], tuple[int, int]]:
+    """Spacing and patch of MedDINOv3's ``2d_896``: nnU-Net's field of view on more pixels.
+
+    Its spacing is nnU-Net's times nnU-Net's patch over 896, along each axis by itself.
+    """
+    patch = [nnunet_patch(round(float(mm / step))) for mm, step in zip(extent, native, strict=True)]
+    rows, columns = (
+        round(float(step * old / pixels), 6) for step, old in zip(native, patch, strict=True)
+    )
+    reasons.append(
+        f"nnU-Net's 2D plan would take {patch[0]} x {patch[1]} pixels of {native[0]:.3f} x "
+        f"{native[1]:.3f} mm; the same field of view on {pixels} x {pixels} pixels"
+    )
+    return (rows, columns), (pixels, pixels)
+
+
+def nnunet_patch(size: int) -> int:
+    """Edge of nnU-Net's 2D patch for slices of `size` pixels.
+
+    The median slice, padded until it can be halved as often as it is while at least 8 pixels
+    remain. Its memory limit is left out: batches of 2 reach it beyond some 1,250 pixels.
+    """
+    halvings, rest = 0, size
+    while rest >= 8:
+        halvings, rest = halvings + 1, -(-rest // 2)
+    step: int = 2**halvings
+    return -(-size // step) * step
 
 
 def _mirror_axes(
@@ -139,75 +211,74 @@ def _mirror_axes(
     Scans are brought into one orientation, so front-back and head-foot carry information.
     """
     if mirror is None:
-        mirror = not any(_is_sided(label.name) for label in dataset.labels)
+        mirror = not tells_sides([label.name for label in dataset.labels])
     return tuple(n for n, letter in enumerate(orientation.letters[1:]) if mirror and letter in "LR")
 
 
-def _is_sided(name: str) -> bool:
-    """Whether a structure's name tells left from right: kidney_left, Parotid_L, LtKidney."""
-    if any(side in name.lower() for side in ("left", "right")):
-        return True
-    words = re.findall(r"[A-Z]+(?![a-z\d])|[A-Z]?[a-z]+(?!\d)", name)
-    return any(word.lower() in ("l", "r", "lt", "rt", "li", "re") for word in words)
-
-
-def _smallest_structure(
-    dataset: Dataset,
-    volumes: Sequence[Volume],
-    labels: Sequence[np.ndarray],
-    orientation: SliceOrientation,
-) -> float:
+def _smallest_structure(fingerprint: Fingerprint, slice_axis: int) -> float:
     """Median over cases of each label's diameter (mm) in its largest slice; the smallest one."""
-    diameters: dict[int, list[float]] = {}
-    for volume, label_map in zip(volumes, labels, strict=True):
-        area = float(np.prod(orientation.spacing(volume.grid)[1:]))
-        view = orientation.view(label_map, volume.grid)
-        for number, members in enumerate(dataset.members):
-            pixels = int(np.isin(view, members).sum(axis=(1, 2)).max())
-            if pixels:
-                diameters.setdefault(number, []).append(2 * np.sqrt(pixels * area / np.pi))
-    return float(min((np.median(values) for values in diameters.values()), default=50.0))
+    diameters: dict[str, list[float]] = {}
+    for case in fingerprint.cases:
+        for name, along in case.diameters.items():
+            diameters.setdefault(name, []).append(along[slice_axis])
+    medians = (float(np.median(values)) for values in diameters.values())
+    return min(medians, default=UNKNOWN_SIZE)
 
 
-def _scheme(
-    name: str, number: int, volumes: Sequence[Volume], labels: Sequence[np.ndarray]
-) -> IntensityScheme:
+def _scheme(name: str, number: int, fingerprint: Fingerprint) -> IntensityScheme:
     """nnU-Net's choice by channel name; CT figures from sampled foreground voxels."""
-    if name.strip().lower() == "ct":
-        values = _foreground(number, volumes, labels)
-        low, high = np.percentile(values, [0.5, 99.5])
-        mean, std = float(values.mean()), float(max(values.std(), 1e-3))  # unclipped, as nnU-Net
-        return IntensityScheme("ct", (float(low), float(high)), mean, std)
+    chosen = name.strip().lower()
+    if chosen == "ct":
+        values = fingerprint.foreground[number]
+        if values is None:
+            raise MedDINOv3Error(
+                "nothing-annotated",
+                "No training case has an annotated voxel.",
+                "Check the label maps; at least one structure must be drawn.",
+            )
+        return IntensityScheme("ct", (values.low, values.high), values.mean, max(values.std, 1e-3))
     kinds = {"nonorm": "fixed", "rescale_to_0_1": "range", "rgb_to_0_1": "fixed"}
-    kind = kinds.get(name.strip().lower(), "zscore")
+    kind = kinds.get(chosen, "zscore")
     if kind == "range":
         return IntensityScheme(kind, mask="nonzero_box")
     if kind == "zscore":
-        return IntensityScheme(kind, mask=_mask(volumes))
-    return IntensityScheme(kind, std=255.0 if name.strip().lower() == "rgb_to_0_1" else 1.0)
+        # Where much of the image is empty, only the rest is standardised.
+        share = np.median([case.nonzero_share for case in fingerprint.cases])
+        return IntensityScheme(kind, mask="nonzero" if share < MUCH_EMPTY else "nonzero_box")
+    return IntensityScheme(kind, std=255.0 if chosen == "rgb_to_0_1" else 1.0)
 
 
-def _mask(volumes: Sequence[Volume]) -> str:
-    """nnU-Net's rule: where much of the image is empty, only the rest is standardised."""
-    shares = []
-    for volume in volumes:
-        kept = volume.channels[0][nonzero_box(*volume.channels)].size
-        shares.append(kept / volume.channels[0].size)
-    return "nonzero" if np.median(shares) < MUCH_EMPTY else "nonzero_box"
-
-
-def _foreground(number: int, volumes: Sequence[Volume], labels: Sequence[np.ndarray]) -> np.ndarray:
-    random = np.random.default_rng(1234)
-    samples = []
-    for volume, label_map in zip(volumes, labels, strict=True):
-        inside = volume.channels[number][label_map > 0]
-        inside = inside[np.isfinite(inside)]
-        if inside.size:
-            samples.append(random.choice(inside, SAMPLES_PER_CASE))
-    if not samples:
-        raise MedDINOv3Error(
-            "nothing-annotated",
-            "No training case has an annotated voxel.",
-            "Check the label maps; at least one structure must be drawn.",
+def _uneven(
+    fingerprint: Fingerprint, orientation: SliceOrientation, spacings: np.ndarray
+) -> list[str]:
+    """Cases too different for one plan: spacings far apart, slices that run another way."""
+    found = []
+    ids = [case.id for case in fingerprint.cases]
+    in_plane = np.sqrt(spacings[:, 1] * spacings[:, 2])
+    for what, values in (("in-plane spacing", in_plane), ("slice distance", spacings[:, 0])):
+        low, high = int(values.argmin()), int(values.argmax())
+        if values[high] > WILD * values[low]:
+            found.append(
+                f"{what} differs {values[high] / values[low]:.1f} times: {values[low]:.2f} mm in "
+                f"'{ids[low]}', {values[high]:.2f} mm in '{ids[high]}', median "
+                f"{np.median(values):.2f} mm; coarse cases are interpolated, fine ones lose detail"
+            )
+    across = [
+        name for name, row in zip(ids, spacings, strict=True) if row[1:].max() > WILD * row[0]
+    ]
+    if across:
+        found.append(
+            f"{len(across)} of {len(ids)} cases ({', '.join(across[:3])}"
+            f"{', ...' if len(across) > 3 else ''}) are coarser within a slice than along "
+            f"{orientation.slice_axis}: they were scanned in another plane"
         )
-    return np.concatenate(samples).astype(np.float64)
+    return found
+
+
+def _absent(dataset: Dataset, fingerprint: Fingerprint) -> list[str]:
+    """Labels that no training case shows."""
+    shown = {name for case in fingerprint.cases for name in case.voxels}
+    absent = [label.name for label in dataset.labels if label.name not in shown]
+    if not absent:
+        return []
+    return [f"no training case shows {', '.join(absent)}: the model cannot learn it"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import os
@@ -13,7 +12,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from meddinov3.atomic import whole_file
+from meddinov3.description import JsonFile
 from meddinov3.errors import MedDINOv3Error
+from meddinov3.plain_json import to_plain
 
 Event = dict[str, Any]
 EVENTS, CONTROL, OWNER, LOCK = "events.jsonl", "control.json", "owner.json", "in-use"
@@ -123,8 +124,11 @@ class Run:
             self._listener(line)
 
     def save(self, name: str, content: Any) -> None:
-        """Write a dataclass as JSON."""
-        self.write_json(name, dataclasses.asdict(content))
+        """Write a dataclass as JSON, with its format's version if it is a file's."""
+        if isinstance(content, JsonFile):
+            self.write_json(name, json.loads(content.to_json()))
+        else:
+            self.write_json(name, to_plain(content))
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a file whole or not at all."""

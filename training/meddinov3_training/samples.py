@@ -1,120 +1,100 @@
-"""Cases in memory, and batches of augmented patches drawn from them."""
+"""Training samples drawn from cached cases: endless, numbered, and the same in any process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from meddinov3.description import ModelDescription
-from meddinov3.inference.slices import SliceSource
-from meddinov3.region import index_box
-from meddinov3.volume import Volume
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from meddinov3_training.augmentation import (
     Augmentation,
     Random,
-    change_intensities,
     cut_image,
     cut_labels,
     draw_frame,
     sampling_grid,
 )
+from meddinov3_training.cache import CachedCase
+from meddinov3_training.intensity_changes import change_intensities
 
-FOREGROUND_SHARE = 1 / 3
-CPU = torch.device("cpu")
+FOREGROUND_SHARE = 1 / 3  # nnU-Net's
+WAITING = 2  # batches that each worker has ready
 
-
-@dataclass(frozen=True)
-class PreparedCase:
-    """A case as the model sees it.
-
-    Attributes:
-        source: normalised slices, the code that inference uses.
-        labels: (slices, rows, columns) label-map values.
-        spacing: (rows, columns) in mm.
-        slices_with: for each value the slices that show it.
-    """
-
-    source: SliceSource
-    labels: np.ndarray
-    spacing: tuple[float, float]
-    slices_with: dict[int, np.ndarray]
+Sample = tuple[Tensor, Tensor]
 
 
-def prepare(volume: Volume, label_map: np.ndarray, description: ModelDescription) -> PreparedCase:
-    """Orient and normalise a case; label values that are no annotation are kept as they are."""
-    orientation = description.sampling.orientation
-    whole = index_box(None, volume.grid, orientation)
-    view = orientation.view(label_map, volume.grid)
-    values = [int(v) for v in np.unique(view) if v > 0 and v != description.ignore_label]
-    shown = {v: np.flatnonzero((view == v).any(axis=(1, 2))) for v in values}
-    return PreparedCase(
-        SliceSource(volume, description, whole, whole),
-        np.ascontiguousarray(view),
-        orientation.spacing(volume.grid)[1:],
-        shown,
-    )
+class Samples(Dataset[Sample]):
+    """Augmented patches; sample n is a function of the seed and n alone.
 
-
-class PatchSampler:
-    """Draws batches; a third of the samples show a structure for certain, rare ones as often.
+    A third of the samples show a structure for certain, rare structures as often as common
+    ones; the others come from any case, slice and place.
 
     Args:
-        cases: prepared cases.
+        cases: cached cases.
         description: the model in training.
         augmentation: ranges.
-        seed: batches repeat for the same seed.
+        seed: of the run.
     """
 
     def __init__(
         self,
-        cases: Sequence[PreparedCase],
+        cases: Sequence[CachedCase],
         description: ModelDescription,
         augmentation: Augmentation,
         seed: int,
     ) -> None:
-        self._cases = cases
+        self._cases = tuple(cases)
         self._sampling = description.sampling
         self._augmentation = augmentation
-        self._random = Random(seed)
-        self._with: dict[int, list[int]] = {}
+        self._seed = seed
+        found: dict[int, list[int]] = {}
         for number, case in enumerate(cases):
             for value in case.slices_with:
-                self._with.setdefault(value, []).append(number)
+                found.setdefault(value, []).append(number)
+        self._with = sorted(found.items())
 
-    def batch(self, count: int) -> tuple[Tensor, Tensor]:
-        """Patches (count, C, H, W) float32 and label values (count, H, W) int64."""
-        images, labels = zip(*(self._sample() for _ in range(count)), strict=True)
-        return torch.stack(images), torch.stack(labels)
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index`, any integer from 0.
 
-    def _sample(self) -> tuple[Tensor, Tensor]:
-        random, sampling = self._random, self._sampling
+        Returns:
+            Patch (C, rows, columns) float32 and label-map values (rows, columns) int64.
+        """
+        with _one_thread():
+            return self._draw(Random(self._seed, index))
+
+    def _draw(self, random: Random) -> Sample:
+        sampling = self._sampling
         assert sampling.patch is not None and sampling.spacing is not None
         value = None
-        if self._with and random.chance(FOREGROUND_SHARE):
-            value = sorted(self._with)[random.choose(len(self._with))]
-            case = self._cases[self._with[value][random.choose(len(self._with[value]))]]
+        if random.chance(FOREGROUND_SHARE) and self._with:
+            value, shown = self._with[random.choose(len(self._with))]
+            case = self._cases[shown[random.choose(len(shown))]]
             slices = case.slices_with[value]
             number = int(slices[random.choose(len(slices))])
         else:
             case = self._cases[random.choose(len(self._cases))]
-            number = random.choose(len(case.labels))
-        labels = torch.from_numpy(case.labels[number].astype(np.int64))
-        centre = self._centre(case, labels, value)
+            number = random.choose(case.count)
+        labels = case.labels(number)
+        centre = self._centre(random, case, labels, value)
         frame = draw_frame(random, self._augmentation, sampling, centre)
-        grid = sampling_grid(
-            frame, sampling.patch, sampling.spacing, case.source.size, case.spacing
-        )
-        image = cut_image(case.source.batch([number], CPU), grid)[0]
-        image = change_intensities(image, random, self._augmentation)
+        grid = sampling_grid(frame, sampling.patch, sampling.spacing, case.size, case.spacing)
+        image = cut_image(case.image(number)[None], grid)[0]
+        seed, slices_in = random.choose(2**63), len(sampling.slice_offsets)
+        image = change_intensities(image, self._augmentation, seed, slices_in)
         return image, cut_labels(labels, grid)
 
-    def _centre(self, case: PreparedCase, labels: Tensor, value: int | None) -> tuple[float, float]:
+    def _centre(
+        self, random: Random, case: CachedCase, labels: Tensor, value: int | None
+    ) -> tuple[float, float]:
         """Middle of the patch in slice pixels: over the structure, or anywhere it fits."""
-        random, sampling = self._random, self._sampling
+        sampling = self._sampling
         assert sampling.patch is not None and sampling.spacing is not None
         target = None
         if value is not None:
@@ -122,7 +102,7 @@ class PatchSampler:
             target = pixels[random.choose(len(pixels))].tolist()
         centre = []
         for axis in (0, 1):
-            length = case.source.size[axis]
+            length = case.size[axis]
             reach = sampling.patch[axis] * sampling.spacing[axis] / case.spacing[axis]
             jitter = self._augmentation.shift * sampling.spacing[axis] / case.spacing[axis]
             low, high = sorted((reach / 2, length - reach / 2))
@@ -138,3 +118,95 @@ class PatchSampler:
                 place = min(max(place, target[axis] - spread), target[axis] + spread)
             centre.append(place - 0.5)
         return (centre[0], centre[1])
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """Sample numbers of consecutive batches, endless where `count` is None."""
+
+    batch: int
+    first: int
+    count: int | None
+    stride: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        numbers = itertools.count() if self.count is None else range(self.count)
+        for number in numbers:
+            begin = self.first + number * self.stride
+            yield list(range(begin, begin + self.batch))
+
+
+def loader(
+    samples: Dataset[Sample],
+    batch: int,
+    first: int,
+    count: int | None,
+    workers: int,
+    stride: int | None = None,
+) -> Iterator[Sample]:
+    """Batches of consecutive samples, prepared ahead by worker processes.
+
+    Args:
+        samples: where from.
+        batch: samples in each.
+        first: number of the first sample; after `n` batches go on with ``first + n * stride``.
+        count: of batches; None for no end.
+        workers: processes; 0 prepares each batch when it is asked for. They are started afresh
+            (spawn) everywhere, since a fork of a process that uses a GPU or threads may hang;
+            on Windows a program's main module must be safe to import.
+        stride: from a batch's first sample to the next one's; `batch` unless several processes
+            share each batch.
+
+    Yields:
+        Patches (batch, C, rows, columns) float32 and label values (batch, rows, columns) int64.
+    """
+    batches = DataLoader(
+        samples,
+        batch_sampler=_Batches(batch, first, count, stride or batch),  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_stack,
+        multiprocessing_context="spawn" if workers else None,
+        prefetch_factor=WAITING if workers else None,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # else it draws from the global one
+    )
+    for images, labels in batches:
+        yield images, labels.long()
+
+
+def measure_loader(samples: Samples, batch: int, workers: int, seconds: float = 10.0) -> float:
+    """Samples per second that the loader gives when nothing waits for anything else.
+
+    Args:
+        samples: where from.
+        batch: samples in each batch.
+        workers: processes.
+        seconds: how long to count, after every worker has given what it had ready.
+    """
+    batches = loader(samples, batch, 0, None, workers)
+    for _ in range(1 + WAITING * workers):
+        next(batches)
+    start, done = time.perf_counter(), 0
+    while (passed := time.perf_counter() - start) < seconds:
+        next(batches)
+        done += batch
+    return done / passed
+
+
+def _stack(samples: Sequence[Sample]) -> Sample:
+    """A batch; labels as small as may be, since workers hand it over in shared memory."""
+    images, labels = zip(*samples, strict=True)
+    together = torch.stack(labels)
+    kind = torch.uint8 if int(together.max()) <= 255 else torch.int32
+    return torch.stack(images), together.to(kind)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums over pixels depend on how many threads share them; worker processes have one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import NAME
 
-from meddinov3_training.augmentation import Augmentation
+from meddinov3_training.augmentation import ORIENTED, Augmentation
 
 EPOCH = 250  # steps, as nnU-Net counts
 RESERVED = (
@@ -80,7 +80,7 @@ class Settings:
     summary: str = ""
     licence: str = ""
     body_part: str = ""
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = ORIENTED
 
     def check(self) -> None:
         """Refuse what cannot be meant, before anything is read or written.

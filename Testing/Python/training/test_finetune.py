@@ -33,7 +33,14 @@ from synthetic_dataset import save, write_dataset
 
 GEOMETRY_OFF = {"rotation_p": 0.0, "scaling_p": 0.0}
 QUIET = Augmentation(
-    **GEOMETRY_OFF, noise_p=0, blur_p=0, brightness_p=0, contrast_p=0, low_resolution_p=0, gamma_p=0
+    **GEOMETRY_OFF,
+    noise_p=0,
+    blur_p=0,
+    brightness_p=0,
+    contrast_p=0,
+    low_resolution_p=0,
+    gamma_inverted_p=0,
+    gamma_p=0,
 )
 
 

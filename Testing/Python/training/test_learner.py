@@ -235,9 +235,7 @@ def test_two_processes_are_one_process_on_the_joined_batch(
     here = Path(__file__).parent
     script = tmp_path / "two.py"
     script.write_text(
-        SCRIPT.format(
-            training=str(here), tests=str(here.parent), regions=regions, parts=parts
-        )
+        SCRIPT.format(training=str(here), tests=str(here.parent), regions=regions, parts=parts)
     )
     packages = os.pathsep.join(str(ROOT / part) for part in ("Logic", "training"))
     # One thread each: on a busy machine two that wait for each other take minutes.

@@ -49,7 +49,6 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option(
     "--base",
-    required=True,
     help="A model or backbone (id or folder; `models list` shows them), MedDINOv3's model.pth, or "
     "scratch:TIMM_NAME, e.g. scratch:vit_tiny_patch16_dinov3_qkvb.",
 )
@@ -62,6 +61,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--budget", type=Duration(), help="Wall time in which the schedule ends, e.g. 30m.")
 @click.option("--steps", type=click.IntRange(min=1), help="Or a number of optimiser steps.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Or of nnU-Net's epochs: 250 steps.")
 @click.option("--name", help="Id of the model.")
 @click.option("--title", default="", help="Name of the model for people.")
 @click.option("--summary", default="", help="One sentence about the model.")
@@ -94,9 +94,19 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--largest-patch",
     type=click.IntRange(min=16),
-    default=512,
+    help="Longest edge of a training patch in pixels; the preset's by default.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["auto", "paper-896", "small"]),
+    default="auto",
     show_default=True,
-    help="Longest edge of a training patch in pixels.",
+    help="Limits of spacing and patch: paper-896 as MedDINOv3 was evaluated, small for processors.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that prepare batches while the network computes; chosen by default.",
 )
 @click.option(
     "--trained-on",
@@ -105,22 +115,67 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--decoder-rate", type=float, default=3e-4, show_default=True)
 @click.option("--backbone-rate", type=float, help="By default 3e-5, or 3e-4 from scratch.")
+@click.option(
+    "--layer-decay",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Factor of the backbone's rate for each block further from the decoder.",
+)
+@click.option(
+    "--drop-path",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Stochastic depth; the paper's is 0.2.",
+)
+@click.option(
+    "--frozen/--full",
+    default=None,
+    help="Train the decoder alone, on tokens computed once; by default on a CPU with a large base.",
+)
+@click.option("--checkpointing", is_flag=True, help="Less memory, a third slower.")
+@click.option("--fold", type=click.IntRange(min=0), help="Of nnU-Net's five-fold split.")
+@click.option("--resume", is_flag=True, help="Continue the run in --output as it was begun.")
 @click.option("--compile", "compiled", is_flag=True, help="Let torch.compile fuse the network.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def finetune(dataset: Path, output: Path, budget: float | None, spacing: tuple[float, ...] | None,
-             context: tuple[float, ...] | None, **options: Any) -> None:  # fmt: skip
+def finetune(
+    dataset: Path,
+    output: Path,
+    base: str | None,
+    budget: float | None,
+    epochs: int | None,
+    spacing: tuple[float, ...] | None,
+    context: tuple[float, ...] | None,
+    resume: bool,
+    **options: Any,
+) -> None:
     """Train a model on DATASET, a folder in nnU-Net's raw layout (or the Decathlon's)."""
-    if spacing is not None and len(spacing) != 2:
-        raise click.UsageError("--spacing takes two numbers.")
-    if (budget is None) == (options["steps"] is None):
-        raise click.UsageError("Give either --budget or --steps.")
-    from meddinov3_training.finetune import Settings
     from meddinov3_training.finetune import finetune as run
+    from meddinov3_training.finetune import read_settings
+    from meddinov3_training.settings import EPOCH, Settings
 
-    settings = Settings(seconds=budget, spacing=spacing, slice_offsets=context, **options)  # type: ignore[arg-type]
-    bundle = run(dataset, output, settings, _tell)
+    if resume:
+        settings = read_settings(output)
+    else:
+        if spacing is not None and len(spacing) != 2:
+            raise click.UsageError("--spacing takes two numbers.")
+        if base is None:
+            raise click.UsageError("Say what to start from with --base.")
+        if sum(given is not None for given in (budget, epochs, options["steps"])) != 1:
+            raise click.UsageError("Give one of --budget, --epochs and --steps.")
+        if epochs is not None:
+            options["steps"] = epochs * EPOCH
+        settings = Settings(
+            base,
+            seconds=budget,
+            spacing=spacing,
+            slice_offsets=context,
+            **options,  # type: ignore[arg-type]
+        )
+    bundle = run(dataset, output, settings, _tell, resume=resume)
     click.echo(f"The model lies in {bundle}; try: meddinov3 segment SCAN -o OUT --model {bundle}")
 
 
@@ -132,14 +187,21 @@ def _tell(event: dict[str, Any]) -> None:
         for note in event["notes"]:
             click.echo(f"  {note}")
     elif kind == "step":
-        click.echo(f"step {event['step']:6d}  loss {event['loss']:8.4f}  {event['done']:6.1%}  "
+        loss = float("nan") if event["loss"] is None else event["loss"]
+        click.echo(f"step {event['step']:6d}  loss {loss:8.4f}  {event['done']:6.1%}  "
                    f"{event['left'] // 60} min left")  # fmt: skip
+    elif kind == "pseudo" and event["mean"] is not None:
+        click.echo(f"step {event['step']:6d}  Dice of held-out slices {event['mean']:.3f}")
+    elif kind == "warning":
+        click.secho(f"  {event['text']}", fg="yellow")
+    elif kind in ("paused", "resumed", "interrupted"):
+        click.echo(f"{kind} at step {event['step']}")
     elif kind == "validated":
         scores = ", ".join(
             f"{name} {'-' if value is None else format(value, '.3f')}"
             for name, value in event["dice"].items()
         )
         click.echo(f"held-out case {event['number']} of {event['of']}: {scores}")
-    elif kind == "done" and event["scores"]:
+    elif kind in ("done", "stopped") and event["scores"]:
         click.echo(f"mean Dice of {event['scores']['held_out_cases']} held-out cases: "
                    f"{event['scores']['mean_dice']}")  # fmt: skip
