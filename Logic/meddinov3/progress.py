@@ -80,5 +80,5 @@ class Steps:
         self.done += count
         if self._report is not None:
             passed = time.perf_counter() - self._start
-            left = passed / self.done * (self.total - self.done)
+            left = passed / self.done * (self.total - self.done) if self.done else None
             self._report(Progress(self.phase, self.done, self.total, left))

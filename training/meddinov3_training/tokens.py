@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -171,9 +171,9 @@ def encode(
         _note(index, facts)
     tokens = np.load(folder / TOKENS, mmap_mode="r+")
     values = np.load(folder / VALUES, mmap_mode="r+")
-    count = facts["count"]
-    steps = Steps("computing tokens", count - facts["encoded"], report)
-    for number in range(facts["encoded"], count):
+    count, encoded = facts["count"], facts["encoded"]
+    steps = Steps("computing tokens", count - encoded, report)
+    for number in range(encoded, count):
         image, labels = samples[number]
         tokens[number] = _tokens(backbone, image, device, precision)
         values[number] = labels.numpy()
@@ -194,17 +194,18 @@ def too_large_for_cpu(backbone: Backbone, patch: Sequence[int]) -> bool:
 
 def _tokens(backbone: Backbone, image: Tensor, device: torch.device, precision: str) -> np.ndarray:
     with torch.inference_mode(), autocast(device, precision):
-        return backbone(image[None].to(device))[0].half().cpu().numpy()
+        tokens: np.ndarray = backbone(image[None].to(device))[0].half().cpu().numpy()
+    return tokens
 
 
-def _known(index: Path) -> dict[str, int | list[int]] | None:
+def _known(index: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, int | list[int]] = json.loads(index.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
         return found if {"count", "encoded", "shape"} <= set(found) else None
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _note(index: Path, facts: dict[str, int | list[int]]) -> None:
+def _note(index: Path, facts: dict[str, Any]) -> None:
     with whole_file(index) as partial:
         partial.write_text(json.dumps(facts) + "\n", encoding="utf-8")

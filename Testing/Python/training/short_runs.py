@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import describe, make_bundle
-from meddinov3_training.finetune import Event, Settings
+from meddinov3_training.run import Event
+from meddinov3_training.settings import Settings
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -43,6 +44,11 @@ def quick(base: Path, **choices: Any) -> Settings:
 def events_of(run: Path) -> list[Event]:
     lines = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
+
+
+def told(run: Path, kind: str) -> list[Event]:
+    """The events of one kind."""
+    return [event for event in events_of(run) if event["event"] == kind]
 
 
 def contents(folder: Path) -> dict[str, str]:

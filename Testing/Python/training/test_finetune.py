@@ -21,14 +21,17 @@ from meddinov3.bundle import read_bundle
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import read_description
 from meddinov3.segmentation import load_model, segment
-from meddinov3_training import finetune as finetune_module
+from meddinov3_training import loop as loop_module
 from meddinov3_training import run as run_module
 from meddinov3_training.augmentation import Augmentation
 from meddinov3_training.dataset import read_dataset
-from meddinov3_training.finetune import Event, Settings, finetune
+from meddinov3_training.finetune import finetune
 from meddinov3_training.losses import exclusive_loss, region_loss
+from meddinov3_training.objective import Objective
+from meddinov3_training.run import Event
+from meddinov3_training.settings import Settings
 from safetensors.torch import load_file
-from short_runs import alone, contents, events_of, narrow_base, quick  # noqa: F401
+from short_runs import alone, contents, events_of, narrow_base, quick, told  # noqa: F401
 from synthetic_dataset import save, write_dataset
 
 GEOMETRY_OFF = {"rotation_p": 0.0, "scaling_p": 0.0}
@@ -52,10 +55,10 @@ class Training:
     before: dict[str, str]
     run: Path
     bundle: Path
-    told: list[Event]
+    heard: list[Event]
 
     def held_out(self) -> dict[str, dict[str, float | None]]:
-        return {e["case"]: e["dice"] for e in self.told if e["event"] == "validated"}
+        return {e["case"]: e["dice"] for e in self.heard if e["event"] == "validated"}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Training:
     """Six cases, two held out; a hundred steps of a narrow network."""
     root = tmp_path_factory.mktemp("finetune")
     dataset = write_dataset(root / "balls", licence="CC0-1.0", reference="nobody")
-    before, told = contents(dataset), []
+    before, heard = contents(dataset), []
     settings = Settings(
         base=str(narrow_base(root / "base", "x", "y", "z", width=64)),
         steps=100,
@@ -78,8 +81,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Training:
         name="balls",
         body_part="nowhere",
     )
-    bundle = finetune(dataset, root / "run", settings, told.append)
-    return Training(dataset, before, root / "run", bundle, told)
+    bundle = finetune(dataset, root / "run", settings, heard.append)
+    return Training(dataset, before, root / "run", bundle, heard)
 
 
 # A whole run.
@@ -160,10 +163,11 @@ def test_model_holds_no_paths(trained: Training) -> None:
 
 def test_every_event_is_a_line_of_json(trained: Training) -> None:
     events = events_of(trained.run)
-    assert events == json.loads(json.dumps(trained.told)), "file and listener are told the same"
-    kinds = [event["event"] for event in events]
+    assert events == json.loads(json.dumps(trained.heard)), "file and listener are told the same"
+    kinds = [e["event"] for e in events if e["event"] not in ("preparing", "pseudo")]
     assert kinds == ["start", *["step"] * 5, "validated", "validated", "done"]
-    assert (events[0]["training"], events[0]["held_out"]) == (4, 2)
+    (start,) = told(trained.run, "start")
+    assert (start["training"], start["held_out"]) == (4, 2)
     seconds = [event["seconds"] for event in events]
     assert seconds == sorted(seconds)
     steps = [event for event in events if event["event"] == "step"]
@@ -256,10 +260,12 @@ def test_label_values_find_their_outputs(tmp_path: Path) -> None:
     dataset = read_dataset(
         write_dataset(tmp_path, 1, labels={"background": 0, "b": 5, "a": 2, "ignore": 9})
     )
-    description = dataclasses.replace(describe("b", "a"), labels=dataset.labels)
+    description = dataclasses.replace(
+        describe("b", "a"), labels=dataset.labels, ignore_label=dataset.ignore
+    )
     values = torch.tensor([[[0, 5, 2, 9]]])
     logits = torch.randn(1, 3, 1, 4, generator=torch.Generator().manual_seed(0))
-    loss = finetune_module._loss(logits, values, dataset, description)
+    loss = Objective(description, dataset.members).sums(logits, values).loss()
     assert loss.item() == exclusive_loss(logits, torch.tensor([[[0, 1, 2, -1]]])).item()
 
 
@@ -270,7 +276,8 @@ def test_values_find_their_regions(tmp_path: Path) -> None:
     logits = torch.randn(1, 2, 1, 5, generator=torch.Generator().manual_seed(0))
     target = torch.tensor([[[[0, 1, 1, 1, 0]], [[0, 1, 0, 1, 0]]]])
     valid = torch.tensor([[[True, True, True, True, False]]])
-    loss = finetune_module._loss(logits, values, dataset, describe("all", "core", regions=True))
+    description = dataclasses.replace(describe("all", "core", regions=True), ignore_label=4)
+    loss = Objective(description, dataset.members).sums(logits, values).loss()
     assert loss.item() == region_loss(logits, target, valid).item()
 
 
@@ -279,11 +286,13 @@ def test_values_find_their_regions(tmp_path: Path) -> None:
 
 def test_a_time_budget_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in processor time, so that other programs do not matter."""
-    monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=time.process_time))
+    for module in (loop_module, run_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=time.process_time))
+    monkeypatch.setattr(loop_module, "FEWEST_STEPS", 20)
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # the first one imports a compiler
     dataset, base = write_dataset(tmp_path / "d", 3), narrow_base(tmp_path / "base", "x", "y")
     finetune(dataset, tmp_path / "run", quick(base, steps=None, seconds=3.0, validation=0))
-    start, *steps, done = events_of(tmp_path / "run")
+    (start,), steps, (done,) = (told(tmp_path / "run", k) for k in ("start", "step", "done"))
     assert 3.0 <= done["seconds"] - start["seconds"] <= 4.5
     assert done["steps"] > 20
     rates = [step["rate"] for step in steps]

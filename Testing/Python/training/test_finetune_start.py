@@ -21,7 +21,7 @@ from meddinov3.grid import SliceOrientation
 from meddinov3.model_store import read_description
 from meddinov3.segmentation import load_model, segment
 from meddinov3_training.finetune import finetune
-from short_runs import alone, contents, events_of, narrow_base, quick  # noqa: F401
+from short_runs import alone, contents, events_of, narrow_base, quick, told  # noqa: F401
 from synthetic_dataset import save, write_dataset
 
 # What a base keeps.
@@ -35,7 +35,7 @@ def test_last_layer_is_kept_for_the_same_labels_only(
 ) -> None:
     dataset, base = write_dataset(tmp_path / "d", 2), narrow_base(tmp_path / "base", *names)
     finetune(dataset, tmp_path / "run", quick(base, validation=0))
-    notes = events_of(tmp_path / "run")[0]["notes"]
+    notes = told(tmp_path / "run", "start")[0]["notes"]
     assert any("starts anew" in note for note in notes) == restarted
 
 
@@ -70,7 +70,7 @@ def test_some_cases_must_be_left_for_training(tmp_path: Path, held_out: int) -> 
 def test_a_fifth_is_held_out_unless_told_otherwise(tmp_path: Path) -> None:
     dataset, base = write_dataset(tmp_path / "d", 6), narrow_base(tmp_path / "base", "x", "y")
     finetune(dataset, tmp_path / "run", quick(base, validation=None, steps=1))
-    start = events_of(tmp_path / "run")[0]
+    start = told(tmp_path / "run", "start")[0]
     assert (start["training"], start["held_out"]) == (5, 1)
 
 
@@ -132,7 +132,7 @@ def test_a_model_survives_scoring_that_fails(
     def fails(*_arguments: object, **_options: object) -> None:
         raise RuntimeError("scoring")
 
-    monkeypatch.setattr("meddinov3_training.finetune.predict", fails)
+    monkeypatch.setattr("meddinov3_training.validation.predict", fails)
     dataset, base = write_dataset(tmp_path / "d", 3), narrow_base(tmp_path / "base", "x", "y")
     with pytest.raises(RuntimeError, match="scoring"):
         finetune(dataset, tmp_path / "run", quick(base, name="mine"))
@@ -193,4 +193,4 @@ def test_numbers_that_are_none_do_not_spoil_the_training(tmp_path: Path) -> None
     scan[3, 4, 5], scan[6, 7, 8] = np.nan, np.inf
     save(path, scan)
     finetune(dataset, tmp_path / "run", quick(base, steps=6, validation=0))
-    assert any("2 voxel(s)" in note for note in events_of(tmp_path / "run")[0]["notes"])
+    assert any("2 voxel(s)" in note for note in told(tmp_path / "run", "start")[0]["notes"])

@@ -143,10 +143,11 @@ class TestNumbersThatAreNone:
     def test_too_many_in_a_row_end_the_run(self) -> None:
         one = learner(described())
         images, values = batch()
+        for step in range(1, 11):
+            one.learn(images * float("nan"), values, step, 1.0)
         with pytest.raises(MedDINOv3Error) as caught:
-            for step in range(30):
-                one.learn(images * float("nan"), values, step + 1, 1.0)
-        assert caught.value.code == "diverged" and step == 10
+            one.learn(images * float("nan"), values, 11, 1.0)
+        assert caught.value.code == "diverged"
 
 
 class TestState:

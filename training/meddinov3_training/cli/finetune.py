@@ -135,6 +135,14 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
     help="Train the decoder alone, on tokens computed once; by default on a CPU with a large base.",
 )
 @click.option("--checkpointing", is_flag=True, help="Less memory, a third slower.")
+@click.option(
+    "--checkpoint-every",
+    "checkpoint_seconds",
+    type=Duration(),
+    default="2m",
+    show_default=True,
+    help="Time between checkpoints.",
+)
 @click.option("--fold", type=click.IntRange(min=0), help="Of nnU-Net's five-fold split.")
 @click.option("--resume", is_flag=True, help="Continue the run in --output as it was begun.")
 @click.option("--compile", "compiled", is_flag=True, help="Let torch.compile fuse the network.")
@@ -194,7 +202,9 @@ def _tell(event: dict[str, Any]) -> None:
         click.echo(f"step {event['step']:6d}  Dice of held-out slices {event['mean']:.3f}")
     elif kind == "warning":
         click.secho(f"  {event['text']}", fg="yellow")
-    elif kind in ("paused", "resumed", "interrupted"):
+    elif kind == "interrupted":
+        click.echo(f"Interrupted at step {event['step']}; nothing is lost: add --resume to go on.")
+    elif kind in ("paused", "resumed"):
         click.echo(f"{kind} at step {event['step']}")
     elif kind == "validated":
         scores = ", ".join(
