@@ -18,7 +18,7 @@ from meddinov3.description import ModelDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
 from meddinov3.network.backbone import BackboneShape
-from meddinov3.network.segmenter import Segmenter
+from meddinov3.network.segmenter import Ensemble, SegmentationNetwork, Segmenter
 
 
 def backbone_shape(description: ModelDescription) -> BackboneShape:
@@ -35,7 +35,7 @@ def backbone_shape(description: ModelDescription) -> BackboneShape:
 
 
 def write_bundle(
-    folder: Path, description: ModelDescription, network: Segmenter, half: bool = True
+    folder: Path, description: ModelDescription, network: SegmentationNetwork, half: bool = True
 ) -> ModelDescription:
     """Write a new bundle, whole or not at all.
 
@@ -69,7 +69,7 @@ def write_bundle(
 
 def read_bundle(
     folder: Path, device: torch.device | str = "cpu"
-) -> tuple[ModelDescription, Segmenter]:
+) -> tuple[ModelDescription, SegmentationNetwork]:
     """Read a bundle, checking the weights' hash, names, shapes and finiteness.
 
     Returns:
@@ -120,10 +120,13 @@ def update_description(folder: Path, description: ModelDescription) -> None:
         partial.write_text(description.to_json(), encoding="utf-8", newline="\n")
 
 
-def _build(description: ModelDescription) -> Segmenter:
+def _build(description: ModelDescription) -> SegmentationNetwork:
     """The network, still with random weights; whatever timm objects to is the file's fault."""
+    shape, network = backbone_shape(description), description.network
     try:
-        return Segmenter(backbone_shape(description), description.network.outputs)
+        if network.members == 1:
+            return Segmenter(shape, network.outputs)
+        return Ensemble(Segmenter(shape, network.outputs) for _ in range(network.members))
     except MedDINOv3Error:
         raise
     except Exception as error:
@@ -134,7 +137,7 @@ def _build(description: ModelDescription) -> Segmenter:
         ) from error
 
 
-def _load_strictly(network: Segmenter, weights: dict[str, Tensor], name: str) -> None:
+def _load_strictly(network: SegmentationNetwork, weights: dict[str, Tensor], name: str) -> None:
     expected = {key: value.shape for key, value in network.state_dict().items()}
     given = {key: value.shape for key, value in weights.items()}
     if expected != given:

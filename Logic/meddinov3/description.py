@@ -31,6 +31,7 @@ class NetworkDescription:
         outputs: channels of the logits.
         backbone_source: where the backbone's weights came from, in words.
         backbone_hash: SHA-256 of the backbone tensors that training started from, or "".
+        members: networks whose logits are averaged; more than one is an ensemble.
     """
 
     backbone: str
@@ -40,6 +41,7 @@ class NetworkDescription:
     rope_precision: str = "fp32"
     backbone_source: str = "random initialisation"
     backbone_hash: str = ""
+    members: int = 1
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,7 @@ class ModelDescription(JsonFile):
             (not self.channels, "there are no input channels"),
             (not self.labels, "there are no labels"),
             (any(not 0 <= c <= 255 for v in self.labels for c in v.colour), "no such colour"),
+            (not 1 <= self.network.members <= 100, f"{self.network.members} networks"),
             (not 0 < self.network.norm_eps < 1, f"norm_eps is {self.network.norm_eps}"),
             *self.sampling.problems(),
             *self.purpose.problems(),

@@ -20,7 +20,7 @@ from meddinov3.description import NetworkDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import find_backbone, find_model, read_description
 from meddinov3.network.backbone import merge_input_channels
-from meddinov3.network.segmenter import Segmenter
+from meddinov3.network.segmenter import Segmenter, first_member
 from torch import Tensor
 
 SCRATCH = "scratch:"
@@ -126,7 +126,8 @@ def read_base(name: str, in_channels: int) -> Base:
     backbone = find_backbone(name)
     if backbone is not None:
         return _from_backbone_file(backbone, in_channels)
-    description, network = read_bundle(_model(name))
+    description, whole = read_bundle(_model(name))
+    network = first_member(whole)
     weights = network.backbone.state_dict()
     described = NetworkDescription(
         description.network.backbone, 2, description.network.overrides,

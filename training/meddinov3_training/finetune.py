@@ -140,13 +140,15 @@ def _finetune(
         settings = dataclasses.replace(settings, slice_offsets=base_offsets(settings.base))
     offsets = settings.slice_offsets or (0.0,)
     base = read_base(settings.base, len(dataset.channels) * len(offsets))
-    fingerprint = _fingerprint(dataset, training, held_out, output if resume else None)
+    # Folds share one plan, as in nnU-Net, so that their networks can be averaged.
+    seen = training if settings.fold is None else dataset.cases
+    fingerprint = _fingerprint(dataset, seen, held_out, output if resume else None)
     plan = make_plan(
         dataset, fingerprint, spacing=settings.spacing, largest_patch=settings.largest_patch,
         slice_offsets=offsets, mirror=settings.mirror, trained_on=settings.trained_on,
         preset=settings.preset,
     )  # fmt: skip
-    name = settings.name or _slug(dataset.name)
+    name = settings.name or slug(dataset.name)
     description = _describe(name, dataset, plan, base, len(training), settings)
     task = Task(dataset, training, held_out, settings, base, plan, description, device, precision)
     network, notes = _build_network(task)
@@ -255,21 +257,21 @@ def _keep(
 
 def _fingerprint(
     dataset: Dataset,
-    training: tuple[Case, ...],
+    cases: tuple[Case, ...],
     held_out: tuple[Case, ...],
     run: Path | None,
 ) -> Fingerprint:
-    """Of the training cases; that of a run which is continued, if it is still right."""
+    """Of `cases`; that of a run which is continued, if it is still right."""
     if run is not None and (run / "fingerprint.json").is_file():
         found = Fingerprint.from_json((run / "fingerprint.json").read_text(encoding="utf-8"))
-        if [case.id for case in found.cases] != [case.id for case in training]:
+        if [case.id for case in found.cases] != [case.id for case in cases]:
             raise MedDINOv3Error(
                 "dataset-changed",
                 "The dataset has other cases than when this run began.",
                 "Start a new run, perhaps with the last one's model as --base.",
             )
         return found
-    fingerprint = read_fingerprint(dataset, training)
+    fingerprint = read_fingerprint(dataset, cases)
     for case in held_out:  # a defect should show now, not after hours of training
         read_case_label(case, case.read(), dataset)
     return fingerprint
@@ -406,5 +408,6 @@ def _joined(*texts: str) -> str:
     return "; ".join(dict.fromkeys(filter(None, texts)))
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A model id made of a data set's name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"

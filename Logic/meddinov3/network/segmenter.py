@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,3 +45,35 @@ class Segmenter(nn.Module):
         grid = (slices.shape[-2] // PATCH, slices.shape[-1] // PATCH)
         logits: Tensor = self.decoder(self.backbone(slices), grid, chunk)
         return logits[..., :height, :width]
+
+
+class Ensemble(nn.Module):
+    """Networks of one architecture, such as the folds of a cross-validation: their mean logits.
+
+    Args:
+        members: with the same outputs.
+    """
+
+    def __init__(self, members: Iterable[Segmenter]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, slices: Tensor, chunk: int | None = None) -> Tensor:
+        """(B, C, H, W) to logits (B, K, H, W), as nnU-Net averages folds."""
+        first, *others = self.members
+        total: Tensor = first(slices, chunk)
+        for member in others:
+            total = total + member(slices, chunk)
+        return total / len(self.members)
+
+
+SegmentationNetwork = Segmenter | Ensemble
+
+
+def first_member(network: SegmentationNetwork) -> Segmenter:
+    """The network itself, or the first of an ensemble."""
+    if isinstance(network, Segmenter):
+        return network
+    member = network.members[0]
+    assert isinstance(member, Segmenter)
+    return member

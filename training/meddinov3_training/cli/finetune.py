@@ -144,6 +144,11 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
     help="Time between checkpoints.",
 )
 @click.option("--fold", type=click.IntRange(min=0), help="Of nnU-Net's five-fold split.")
+@click.option(
+    "--cross-validate",
+    is_flag=True,
+    help="All folds in turn, and an ensemble of them; the budget is for all together.",
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --output as it was begun.")
 @click.option("--compile", "compiled", is_flag=True, help="Let torch.compile fuse the network.")
 @click.option("--device", default="auto", show_default=True)
@@ -157,6 +162,7 @@ def finetune(
     epochs: int | None,
     spacing: tuple[float, ...] | None,
     context: tuple[float, ...] | None,
+    cross_validate: bool,
     resume: bool,
     **options: Any,
 ) -> None:
@@ -183,6 +189,8 @@ def finetune(
             slice_offsets=context,
             **options,  # type: ignore[arg-type]
         )
+    if cross_validate:
+        from meddinov3_training.crossvalidation import cross_validate as run
     bundle = run(dataset, output, settings, _tell, resume=resume)
     click.echo(f"The model lies in {bundle}; try: meddinov3 segment SCAN -o OUT --model {bundle}")
 
@@ -202,6 +210,8 @@ def _tell(event: dict[str, Any]) -> None:
         click.echo(f"step {event['step']:6d}  Dice of held-out slices {event['mean']:.3f}")
     elif kind == "warning":
         click.secho(f"  {event['text']}", fg="yellow")
+    elif kind == "fold":
+        click.echo(f"Fold {event['fold']} of {event['of']}")
     elif kind == "interrupted":
         click.echo(f"Interrupted at step {event['step']}; nothing is lost: add --resume to go on.")
     elif kind in ("paused", "resumed"):
