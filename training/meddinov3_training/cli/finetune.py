@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,10 @@ def finetune(
     if cross_validate:
         from meddinov3_training.crossvalidation import cross_validate as run
     bundle = run(dataset, output, settings, _tell, resume=resume)
-    click.echo(f"The model lies in {bundle}; try: meddinov3 segment SCAN -o OUT --model {bundle}")
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one process talks
+        click.echo(
+            f"The model lies in {bundle}; try: meddinov3 segment SCAN -o OUT --model {bundle}"
+        )
 
 
 def _tell(event: dict[str, Any]) -> None:

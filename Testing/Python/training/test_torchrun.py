@@ -1,0 +1,56 @@
+"""The command under torchrun: two processes, one run folder, the model of one process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from meddinov3.model_store import read_description
+from meddinov3_training.finetune import finetune
+from safetensors.torch import load_file
+from short_runs import alone, events_of, narrow_base, quick  # noqa: F401
+from synthetic_dataset import write_dataset
+
+OPTIONS = ("--steps", "6", "--hold-out", "1", "--spacing", "1,1", "--device", "cpu",
+           "--name", "m", "--drop-path", "0")  # fmt: skip
+
+
+def torchrun(
+    dataset: Path, base: Path, run: Path, *options: str
+) -> subprocess.CompletedProcess[str]:
+    packages = os.pathsep.join(str(ROOT / part) for part in ("Logic", "training"))
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "meddinov3_training", "finetune", str(dataset), "--base", str(base),
+         "--output", str(run), *OPTIONS, *options],
+        env={**os.environ, "PYTHONPATH": packages, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_two_processes_train_the_model_of_one(tmp_path: Path, frozen: bool) -> None:
+    dataset, base = write_dataset(tmp_path / "d", 3), narrow_base(tmp_path / "base", "x", "y")
+    way = "--frozen" if frozen else "--full"
+    done = torchrun(dataset, base, tmp_path / "two", "--batch", "4", way)
+    assert done.returncode == 0, done.stdout + done.stderr
+    settings = quick(base, steps=6, batch=4, drop_path=0.0, frozen=frozen)
+    alone_bundle = finetune(dataset, tmp_path / "one", settings)
+    one, two = (load_file(b / "model.safetensors") for b in (alone_bundle, tmp_path / "two/m"))
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=2e-3, rtol=2e-2, msg=name)
+    assert read_description(tmp_path / "two/m").training["processes"] == 2
+    kinds = [event["event"] for event in events_of(tmp_path / "two")]
+    assert kinds.count("start") == kinds.count("done") == kinds.count("validated") == 1
+
+
+def test_a_batch_that_cannot_be_shared_is_told(tmp_path: Path) -> None:
+    dataset, base = write_dataset(tmp_path / "d", 3), narrow_base(tmp_path / "base", "x", "y")
+    done = torchrun(dataset, base, tmp_path / "run", "--batch", "3")
+    assert done.returncode != 0
+    assert "A batch of 3 cannot be shared among 2 processes" in done.stdout + done.stderr
