@@ -20,10 +20,11 @@ from meddinov3.model_store import DESCRIPTION_FILE
 from meddinov3.network.segmenter import Ensemble, first_member
 
 from meddinov3_training.dataset import read_dataset
-from meddinov3_training.finetune import finetune, slug
+from meddinov3_training.finetune import finetune
 from meddinov3_training.run import CONFIG, EVENTS, Event, Run
 from meddinov3_training.settings import Settings
 from meddinov3_training.split import fold_count
+from meddinov3_training.task import slug
 from meddinov3_training.validation import Scores, summary
 
 

@@ -4,74 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from meddinov3 import __version__
-from meddinov3.bundle import backbone_shape, update_description, write_bundle
-from meddinov3.description import ModelDescription, Purpose
+from meddinov3.bundle import update_description, write_bundle
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.inference.device import choose_device, choose_precision
+from meddinov3.inference.device import choose_device
 from meddinov3.network.segmenter import Segmenter
 from meddinov3.plain_json import from_plain
 from meddinov3.progress import Progress
 from torch import Tensor, nn
 
-from meddinov3_training.base import SCRATCH, Base, base_offsets, read_base
+from meddinov3_training.base import SCRATCH
 from meddinov3_training.cache import CachedCase, build_cache, cache_bytes
 from meddinov3_training.checkpoint import remove_checkpoints
-from meddinov3_training.dataset import Case, Dataset, content_hash, read_case_label, read_dataset
+from meddinov3_training.dataset import content_hash
 from meddinov3_training.distributed import Group, join
-from meddinov3_training.fingerprint import Fingerprint, read_fingerprint
 from meddinov3_training.learner import Learner
 from meddinov3_training.loop import Batches, Loop, Outcome, Schedule
 from meddinov3_training.objective import Objective
 from meddinov3_training.optimiser import CLIP, build_optimiser
-from meddinov3_training.plan import Plan, make_plan
 from meddinov3_training.run import CONFIG, Event, Run
 from meddinov3_training.samples import Samples, loader
 from meddinov3_training.settings import Settings
-from meddinov3_training.split import Split, fold_split, random_split
+from meddinov3_training.task import Task, build_network, prepare
 from meddinov3_training.tokens import TokenPool, TokenSegmenter, encode, too_large_for_cpu
 from meddinov3_training.validation import quick_look, validate
 
 Listener = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Everything that is known before the first step.
-
-    Attributes:
-        dataset: names and labels.
-        training, held_out: its cases.
-        settings: choices.
-        base: what is started from.
-        plan: what follows from the data.
-        description: of the model to be.
-        device, precision: where and how to compute.
-    """
-
-    dataset: Dataset
-    training: tuple[Case, ...]
-    held_out: tuple[Case, ...]
-    settings: Settings
-    base: Base
-    plan: Plan
-    description: ModelDescription
-    device: torch.device
-    precision: str
-
-    @property
-    def backbone_rate(self) -> float:
-        """Peak learning rate of the backbone."""
-        rate = self.settings.backbone_rate
-        return self.base.backbone_rate if rate is None else rate
 
 
 def finetune(
@@ -133,34 +97,22 @@ def _finetune(
     group: Group,
     device: torch.device,
 ) -> Path:
-    precision = choose_precision(settings.precision, device)
-    dataset = read_dataset(dataset_folder)
-    training, held_out = _split(dataset, settings)
-    if settings.slice_offsets is None:
-        settings = dataclasses.replace(settings, slice_offsets=base_offsets(settings.base))
-    offsets = settings.slice_offsets or (0.0,)
-    base = read_base(settings.base, len(dataset.channels) * len(offsets))
-    # Folds share one plan, as in nnU-Net, so that their networks can be averaged.
-    seen = training if settings.fold is None else dataset.cases
-    fingerprint = _fingerprint(dataset, seen, held_out, output if resume else None)
-    plan = make_plan(
-        dataset, fingerprint, spacing=settings.spacing, largest_patch=settings.largest_patch,
-        slice_offsets=offsets, mirror=settings.mirror, trained_on=settings.trained_on,
-        preset=settings.preset,
-    )  # fmt: skip
-    name = settings.name or slug(dataset.name)
-    description = _describe(name, dataset, plan, base, len(training), settings)
-    task = Task(dataset, training, held_out, settings, base, plan, description, device, precision)
-    network, notes = _build_network(task)
+    task = prepare(dataset_folder, settings, device, output if resume else None)
+    settings = task.settings
+    network, notes = build_network(task)
     run = Run(output, listener, silent=not group.first)
     run.open(resume)
     try:
         run.save(CONFIG, settings)
-        run.save("fingerprint.json", fingerprint)
-        run.save("plan.json", plan)
+        run.save("fingerprint.json", task.fingerprint)
+        run.save("plan.json", task.plan)
         bundle = _train_and_score(task, network, notes, run, resume, group)
     except MedDINOv3Error as error:
         run.tell("error", code=error.code, message=error.message, remedy=error.remedy)
+        raise
+    except Exception as error:  # whoever watches the events must learn that nothing comes any more
+        run.tell("error", code="internal", message=f"{type(error).__name__}: {error}",
+                 remedy="Please report it with the log; --resume goes on from the last checkpoint.")  # fmt: skip
         raise
     finally:
         run.close()
@@ -255,43 +207,6 @@ def _keep(
         shutil.rmtree(run.folder / left, ignore_errors=True)
 
 
-def _fingerprint(
-    dataset: Dataset,
-    cases: tuple[Case, ...],
-    held_out: tuple[Case, ...],
-    run: Path | None,
-) -> Fingerprint:
-    """Of `cases`; that of a run which is continued, if it is still right."""
-    if run is not None and (run / "fingerprint.json").is_file():
-        found = Fingerprint.from_json((run / "fingerprint.json").read_text(encoding="utf-8"))
-        if [case.id for case in found.cases] != [case.id for case in cases]:
-            raise MedDINOv3Error(
-                "dataset-changed",
-                "The dataset has other cases than when this run began.",
-                "Start a new run, perhaps with the last one's model as --base.",
-            )
-        return found
-    fingerprint = read_fingerprint(dataset, cases)
-    for case in held_out:  # a defect should show now, not after hours of training
-        read_case_label(case, case.read(), dataset)
-    return fingerprint
-
-
-def _build_network(task: Task) -> tuple[Segmenter, list[str]]:
-    """The network with the base's weights, and what should be known about them."""
-    torch.manual_seed(task.settings.seed)
-    network = Segmenter(
-        backbone_shape(task.description),
-        task.description.network.outputs,
-        task.settings.drop_path,
-        task.base.layer_scale,
-    )
-    notes = task.base.load_into(network, [label.name for label in task.dataset.labels])
-    if not task.held_out:
-        notes.append("no case is held out: the model will carry no scores")
-    return network.to(task.device), notes
-
-
 def _cached(task: Task, run: Run, group: Group) -> tuple[list[CachedCase], list[CachedCase]]:
     """Training and held-out cases as slices on disk; the first process makes them."""
     cases, folder = [*task.training, *task.held_out], run.folder / "cache"
@@ -372,42 +287,3 @@ def _from_tokens(
     group.wait()
     module = TokenSegmenter(network, patch)
     return module, _batches(TokenPool(folder, settings.seed), settings, group)
-
-
-def _split(dataset: Dataset, settings: Settings) -> Split:
-    if settings.fold is not None:
-        return fold_split(dataset.cases, settings.fold)
-    return random_split(dataset.cases, settings.validation, settings.seed)
-
-
-def _describe(
-    name: str, dataset: Dataset, plan: Plan, base: Base, count: int, settings: Settings
-) -> ModelDescription:
-    outputs = len(dataset.labels) + (0 if dataset.regions else 1)
-    modality = "CT" if all(c.strip().upper() == "CT" for c in dataset.channels) else ""
-    if not modality and all("MR" in c.upper() for c in dataset.channels):
-        modality = "MR"
-    return ModelDescription(
-        id=name,
-        name=settings.title or dataset.name,
-        network=dataclasses.replace(base.network, outputs=outputs),
-        channels=plan.channels,
-        labels=dataset.labels,
-        sampling=plan.sampling,
-        purpose=Purpose(modality, settings.body_part, plan.trained_on, plan.extent),
-        regions=dataset.regions,
-        ignore_label=dataset.ignore,
-        summary=settings.summary or f"Fine-tuned on {count} cases of {dataset.name}.",
-        licence=settings.licence or _joined(dataset.licence, base.licence),
-        attribution=_joined(dataset.reference, base.attribution),
-    )
-
-
-def _joined(*texts: str) -> str:
-    """Different texts in one line: a model inherits from its data and from its base."""
-    return "; ".join(dict.fromkeys(filter(None, texts)))
-
-
-def slug(name: str) -> str:
-    """A model id made of a data set's name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"

@@ -38,7 +38,7 @@ class Settings:
         trained_on: ``boxes`` or ``scans``.
         decoder_rate, backbone_rate: peak learning rates.
         layer_decay: of the backbone's rate, for each block further from the decoder.
-        drop_path: stochastic depth; None is 0.2, less for a narrow backbone.
+        drop_path: stochastic depth; None is the paper's 0.2, or 0.1 for a narrow backbone.
         frozen: keep the backbone and train the decoder on tokens cached once; None does so for a
             large backbone on a CPU.
         checkpointing: recompute activations instead of keeping them.
@@ -67,7 +67,7 @@ class Settings:
     decoder_rate: float = 3e-4
     backbone_rate: float | None = None
     layer_decay: float = 1.0
-    drop_path: float = 0.1
+    drop_path: float | None = None
     frozen: bool | None = None
     checkpointing: bool = False
     compiled: bool = False

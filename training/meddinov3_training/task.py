@@ -1,0 +1,179 @@
+"""Everything about a run that is known before its first step."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from meddinov3.bundle import backbone_shape
+from meddinov3.description import ModelDescription, Purpose
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.inference.device import choose_precision
+from meddinov3.network.segmenter import Segmenter
+
+from meddinov3_training.base import Base, base_offsets, read_base
+from meddinov3_training.dataset import Case, Dataset, read_case_label, read_dataset
+from meddinov3_training.fingerprint import Fingerprint, read_fingerprint
+from meddinov3_training.plan import Plan, make_plan
+from meddinov3_training.settings import Settings
+from meddinov3_training.split import Split, fold_split, random_split
+
+WIDE = 384  # ViT-S
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that is known before the first step.
+
+    Attributes:
+        dataset: names and labels.
+        training, held_out: its cases.
+        settings: choices.
+        base: what is started from.
+        fingerprint: what the cases are like.
+        plan: what follows from that.
+        description: of the model to be.
+        device, precision: where and how to compute.
+    """
+
+    dataset: Dataset
+    training: tuple[Case, ...]
+    held_out: tuple[Case, ...]
+    settings: Settings
+    base: Base
+    fingerprint: Fingerprint
+    plan: Plan
+    description: ModelDescription
+    device: torch.device
+    precision: str
+
+    @property
+    def backbone_rate(self) -> float:
+        """Peak learning rate of the backbone."""
+        rate = self.settings.backbone_rate
+        return self.base.backbone_rate if rate is None else rate
+
+
+def prepare(
+    dataset_folder: Path, settings: Settings, device: torch.device, run: Path | None
+) -> Task:
+    """Read the dataset and the base, and decide what follows from them.
+
+    Args:
+        dataset_folder: see :func:`meddinov3_training.finetune.finetune`.
+        settings: choices.
+        device: where to compute.
+        run: folder of a run that is continued, or None.
+
+    Raises:
+        MedDINOv3Error: a defect of the dataset, the base or the settings.
+    """
+    precision = choose_precision(settings.precision, device)
+    dataset = read_dataset(dataset_folder)
+    training, held_out = _split(dataset, settings)
+    if settings.slice_offsets is None:
+        settings = dataclasses.replace(settings, slice_offsets=base_offsets(settings.base))
+    offsets = settings.slice_offsets or (0.0,)
+    base = read_base(settings.base, len(dataset.channels) * len(offsets))
+    # Folds share one plan, as in nnU-Net, so that their networks can be averaged.
+    seen = training if settings.fold is None else dataset.cases
+    fingerprint = _fingerprint(dataset, seen, held_out, run)
+    plan = make_plan(
+        dataset, fingerprint, spacing=settings.spacing, largest_patch=settings.largest_patch,
+        slice_offsets=offsets, mirror=settings.mirror, trained_on=settings.trained_on,
+        preset=settings.preset,
+    )  # fmt: skip
+    name = settings.name or slug(dataset.name)
+    description = _describe(name, dataset, plan, base, len(training), settings)
+    return Task(
+        dataset, training, held_out, settings, base, fingerprint, plan, description, device,
+        precision,
+    )  # fmt: skip
+
+
+def build_network(task: Task) -> tuple[Segmenter, list[str]]:
+    """The network with the base's weights, and what should be known about them."""
+    torch.manual_seed(task.settings.seed)
+    network = Segmenter(
+        backbone_shape(task.description),
+        task.description.network.outputs,
+        _drop_path(task),
+        task.base.layer_scale,
+    )
+    notes = task.base.load_into(network, [label.name for label in task.dataset.labels])
+    if not task.held_out:
+        notes.append("no case is held out: the model will carry no scores")
+    return network.to(task.device), notes
+
+
+def _drop_path(task: Task) -> float:
+    """As asked for; a narrow backbone has no capacity to spare."""
+    if task.settings.drop_path is not None:
+        return task.settings.drop_path
+    network = task.description.network
+    narrow = "tiny" in network.backbone or network.overrides.get("embed_dim", WIDE) < WIDE
+    return 0.1 if narrow else 0.2
+
+
+def _fingerprint(
+    dataset: Dataset,
+    cases: tuple[Case, ...],
+    held_out: tuple[Case, ...],
+    run: Path | None,
+) -> Fingerprint:
+    """Of `cases`; that of a run which is continued, if it is still right."""
+    if run is not None and (run / "fingerprint.json").is_file():
+        found = Fingerprint.from_json((run / "fingerprint.json").read_text(encoding="utf-8"))
+        if [case.id for case in found.cases] != [case.id for case in cases]:
+            raise MedDINOv3Error(
+                "dataset-changed",
+                "The dataset has other cases than when this run began.",
+                "Start a new run, perhaps with the last one's model as --base.",
+            )
+        return found
+    fingerprint = read_fingerprint(dataset, cases)
+    for case in held_out:  # a defect should show now, not after hours of training
+        read_case_label(case, case.read(), dataset)
+    return fingerprint
+
+
+def _split(dataset: Dataset, settings: Settings) -> Split:
+    if settings.fold is not None:
+        return fold_split(dataset.cases, settings.fold)
+    return random_split(dataset.cases, settings.validation, settings.seed)
+
+
+def _describe(
+    name: str, dataset: Dataset, plan: Plan, base: Base, count: int, settings: Settings
+) -> ModelDescription:
+    outputs = len(dataset.labels) + (0 if dataset.regions else 1)
+    modality = "CT" if all(c.strip().upper() == "CT" for c in dataset.channels) else ""
+    if not modality and all("MR" in c.upper() for c in dataset.channels):
+        modality = "MR"
+    return ModelDescription(
+        id=name,
+        name=settings.title or dataset.name,
+        network=dataclasses.replace(base.network, outputs=outputs),
+        channels=plan.channels,
+        labels=dataset.labels,
+        sampling=plan.sampling,
+        purpose=Purpose(modality, settings.body_part, plan.trained_on, plan.extent),
+        regions=dataset.regions,
+        ignore_label=dataset.ignore,
+        summary=settings.summary or f"Fine-tuned on {count} cases of {dataset.name}.",
+        licence=settings.licence or _joined(dataset.licence, base.licence),
+        attribution=_joined(dataset.reference, base.attribution),
+    )
+
+
+def _joined(*texts: str) -> str:
+    """Different texts in one line: a model inherits from its data and from its base."""
+    return "; ".join(dict.fromkeys(filter(None, texts)))
+
+
+def slug(name: str) -> str:
+    """A model id made of a data set's name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
