@@ -111,8 +111,12 @@ def _finetune(
         run.tell("error", code=error.code, message=error.message, remedy=error.remedy)
         raise
     except Exception as error:  # whoever watches the events must learn that nothing comes any more
-        run.tell("error", code="internal", message=f"{type(error).__name__}: {error}",
-                 remedy="Please report it with the log; --resume goes on from the last checkpoint.")  # fmt: skip
+        run.tell(
+            "error",
+            code="internal",
+            message=f"{type(error).__name__}: {error}",
+            remedy="Please report it with the log; --resume goes on from the last checkpoint.",
+        )
         raise
     finally:
         run.close()
