@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -167,7 +169,7 @@ def loader(
         collate_fn=_stack,
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=WAITING if workers else None,
-        persistent_workers=workers > 0,
+        worker_init_fn=_leave_at_once,
         generator=torch.Generator(),  # else it draws from the global one
     )
     for images, labels in batches:
@@ -191,6 +193,16 @@ def measure_loader(samples: Samples, batch: int, workers: int, seconds: float = 
         next(batches)
         done += batch
     return done / passed
+
+
+def _leave_at_once(_worker: int) -> None:
+    """Let a worker end without Python's tidying up.
+
+    When batches are not wanted any more, a thread may be handing one over; unwound in torch's
+    code by an interpreter that ends (before Python 3.14), it takes the process down with an
+    abort, which reaches the training process as an error.
+    """
+    atexit.register(os._exit, 0)
 
 
 def _stack(samples: Sequence[Sample]) -> Sample:
