@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,7 +142,7 @@ def _train_and_score(
     patch = task.description.sampling.patch
     assert patch is not None
     module: nn.Module = network
-    batches = _batches(samples, settings, group)
+    batches = _batches(samples, settings, group, task.device)
     if frozen:
         module, batches = _from_tokens(task, network, samples, patch, run, group)
     network.train()
@@ -238,7 +239,16 @@ def _passed_on(run: Run) -> Callable[[Progress], None]:
     return report
 
 
-def _batches(source: Samples | TokenPool, settings: Settings, group: Group) -> Batches:
+def _workers(settings: Settings, device: torch.device) -> int:
+    """Processes that prepare samples: none on a processor, which has no cores to spare."""
+    if settings.workers is not None:
+        return settings.workers
+    return 0 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 2))
+
+
+def _batches(
+    source: Samples | TokenPool, settings: Settings, group: Group, device: torch.device
+) -> Batches:
     """This process's share of each batch, from a step on."""
     share = settings.batch // group.world
     if share * group.world != settings.batch:
@@ -247,7 +257,7 @@ def _batches(source: Samples | TokenPool, settings: Settings, group: Group) -> B
             f"A batch of {settings.batch} cannot be shared among {group.world} processes.",
             f"Choose a --batch that {group.world} divides.",
         )
-    workers = settings.workers or 0
+    workers = _workers(settings, device)
 
     def from_step(step: int) -> Iterator[tuple[Tensor, Tensor]]:
         count = None if settings.steps is None else settings.steps - step
@@ -290,4 +300,4 @@ def _from_tokens(
                  f"of {count} augmented samples")  # fmt: skip
     group.wait()
     module = TokenSegmenter(network, patch)
-    return module, _batches(TokenPool(folder, settings.seed), settings, group)
+    return module, _batches(TokenPool(folder, settings.seed), settings, group, task.device)
