@@ -6,7 +6,6 @@ follows from tokens: a token covers 16 pixels, so small structures need upsample
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from meddinov3.intensity import IntensityScheme, nonzero_box
 from meddinov3.volume import Volume
 
 from meddinov3_training.dataset import Dataset
+from meddinov3_training.sides import side_of
 
 TOKENS_ACROSS = 3.5  # of the smallest structure
 LARGEST_SLICE = 56 * 56  # tokens of a whole slice: the paper's 896 pixels
@@ -139,16 +139,8 @@ def _mirror_axes(
     Scans are brought into one orientation, so front-back and head-foot carry information.
     """
     if mirror is None:
-        mirror = not any(_is_sided(label.name) for label in dataset.labels)
+        mirror = all(side_of(label.name) is None for label in dataset.labels)
     return tuple(n for n, letter in enumerate(orientation.letters[1:]) if mirror and letter in "LR")
-
-
-def _is_sided(name: str) -> bool:
-    """Whether a structure's name tells left from right: kidney_left, Parotid_L, LtKidney."""
-    if any(side in name.lower() for side in ("left", "right")):
-        return True
-    words = re.findall(r"[A-Z]+(?![a-z\d])|[A-Z]?[a-z]+(?!\d)", name)
-    return any(word.lower() in ("l", "r", "lt", "rt", "li", "re") for word in words)
 
 
 def _smallest_structure(
