@@ -151,7 +151,8 @@ def _absent_labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Defect]
                 "label-absent",
                 f"'{label.name}' (value {', '.join(map(str, members))}) occurs in none of the "
                 f"{len(maps)} label maps: it cannot be learned.",
-                "Remove it from the labels, or add a case that has it.",
+                "Add a case that has it, or remove it from the labels (of a case library with "
+                "'meddinov3 dataset undefine').",
             )
     return found
 

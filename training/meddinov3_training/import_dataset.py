@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meddinov3.atomic import whole_folder
+from meddinov3.atomic import make_way, whole_folder
 from meddinov3.cases.library import Library
 from meddinov3.dataset_labels import DatasetLabels
 from meddinov3.progress import ProgressCallback, Steps
@@ -34,14 +34,13 @@ def import_dataset(
         MedDINOv3Error: the target is not empty, or the dataset has defects (all listed).
     """
     dataset = read_dataset(folder, complete=False)
+    make_way(target)  # said before the long part
     # A structure without a case yet is no fault of a library.
     defects = [d for d in check_dataset(dataset, report) if d.code != "label-absent"]
     require_sound(defects)
     labels = DatasetLabels(dataset.labels, dataset.members, dataset.regions, dataset.ignore)
     steps = Steps("copying cases", len(dataset.cases), report)
     ids = {}
-    if target.is_dir() and not any(target.iterdir()):
-        target.rmdir()
     with whole_folder(target) as temporary:
         library = Library.create(
             temporary, dataset.name, dataset.channels, labels,

@@ -36,6 +36,7 @@ def add_files(
     series: int | None = None,
     note: str = "",
     allow_empty: bool = False,
+    replaced: str = "",
 ) -> Added:
     """Add a scan and its labels.
 
@@ -49,6 +50,7 @@ def add_files(
         series: which of several DICOM series of the first channel, counted from 1.
         note: the user's words.
         allow_empty: also take a case in which nothing is drawn.
+        replaced: id of a case in whose place it goes; "" for a new case.
 
     Raises:
         MedDINOv3Error: a file is unreadable, scan and labels do not fit, or see
@@ -79,13 +81,11 @@ def add_files(
         # Read anew: what is left out may have covered what is kept.
         drawn = read_labels_on(label, volume, kept)
         mapping = {theirs: ours for theirs, ours in (mapping or {}).items() if ours}
-    case_id = library.add(
-        volume.channels,
-        volume.grid,
-        drawn.array,
-        drawn.labels,
-        mapping=mapping,
-        note=note,
-        allow_empty=allow_empty,
-    )
-    return Added(case_id, tuple(left_out), (*volume.notes, *drawn.notes))
+    case = volume.channels, volume.grid, drawn.array, drawn.labels
+    if replaced:
+        library.replace(replaced, *case, mapping=mapping, allow_empty=allow_empty)
+        if note:
+            library.set_note(replaced, note)
+    else:
+        replaced = library.add(*case, mapping=mapping, note=note, allow_empty=allow_empty)
+    return Added(replaced, tuple(left_out), (*volume.notes, *drawn.notes))

@@ -63,6 +63,13 @@ def export_dataset(
     labels, values = consecutive(library.labels)
     kept = all(old == new for old, new in values.items())
     files = [library.folder / file for case in cases for file in (*case.images, case.label)]
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise MedDINOv3Error(
+            "file-missing",
+            f"{len(missing)} file(s) of the library are missing: {', '.join(missing[:10])}.",
+            "Restore them from a backup, or remove their cases.",
+        )
     target.mkdir(parents=True, exist_ok=True)
     check_space(target, sum(path.stat().st_size for path in files))
     steps = Steps("exporting cases", len(cases), report)

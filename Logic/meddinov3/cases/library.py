@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from meddinov3.atomic import whole_folder
+from meddinov3.atomic import make_way, whole_folder
 from meddinov3.cases import storage
 from meddinov3.cases.content import (
     bytes_needed,
@@ -29,6 +29,7 @@ from meddinov3.cases.content import (
     values_sha256,
     voxels_by_name,
 )
+from meddinov3.cases.label_editing import with_label, without_label
 from meddinov3.cases.label_matching import known_values, match_labels, renumber
 from meddinov3.cases.records import (
     STATUSES,
@@ -42,7 +43,6 @@ from meddinov3.dataset_labels import DatasetLabels
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
 from meddinov3.labels import Code, Colour, Label
-from meddinov3.terminology import named_label
 
 if TYPE_CHECKING:  # SimpleITK is slow to import, and Slicer lists cases without it
     from meddinov3.volume import Volume
@@ -94,8 +94,7 @@ class Library:
             name.strip() or "Cases", tuple(c.strip() for c in channels), labels,
             licence=licence, reference=reference,
         )  # fmt: skip
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()  # folder choosers make it first
+        make_way(folder)
         with whole_folder(folder) as temporary:
             for part in storage.FOLDERS:
                 (temporary / part).mkdir()
@@ -284,23 +283,18 @@ class Library:
             MedDINOv3Error: the name is taken or none.
         """
         with self._changing():
-            ours = self.labels
-            # Regions' values are those they are written with, which are no voxel values.
-            taken = known_values(ours) | {label.value for label in ours.labels}
-            value = max(taken, default=0) + 1
-            label = named_label(name.strip(), value, len(ours.labels))
-            label = replace(
-                label,
-                colour=colour or label.colour,
-                type=code or label.type,
-                modifier=modifier or (label.modifier if code is None else None),
-            )
-            labels = (*ours.labels, label)
-            check_label_names(labels)
-            ours = replace(ours, labels=labels, members=(*ours.members, (value,)))
-            cases = tuple(replace(c, voxels=c.voxels | {label.name: 0}) for c in self.cases)
-            self._commit(replace(self.record, labels=ours, cases=cases))
+            record, value = with_label(self.record, name, colour, code, modifier)
+            self._commit(record)
         return value
+
+    def remove_label(self, name: str) -> None:
+        """Remove a structure that is drawn in no case, excluded ones included.
+
+        Raises:
+            MedDINOv3Error: there is none of that name, or a case has it.
+        """
+        with self._changing():
+            self._commit(without_label(self.record, name))
 
     @contextmanager
     def _changing(self, needed: int = 0) -> Iterator[None]:

@@ -85,6 +85,15 @@ def define(library: Path, name: str, colour: str | None) -> None:
     click.echo(f"'{name}' is value {value}")
 
 
+@click.command()
+@LIBRARY
+@click.argument("name")
+def undefine(library: Path, name: str) -> None:
+    """Remove the structure NAME, which no case of LIBRARY has."""
+    Library.open(library).remove_label(name)
+    click.echo(f"'{name}' is no longer a structure")
+
+
 def _rgb(text: str) -> Colour:
     found = HEX.fullmatch(text)
     if found is None:
@@ -119,6 +128,7 @@ def _rgb(text: str) -> Colour:
 @click.option("--leave-out-others", is_flag=True, help="Structures that the library does not have.")
 @click.option("--series", type=click.IntRange(min=1), help="Which of several DICOM series.")
 @click.option("--note", default="", help="Your own words; kept as they are.")
+@click.option("--replace", "replaced", default="", metavar="CASE", help="Put it in CASE's place.")
 @click.option("--empty", is_flag=True, help="Nothing is drawn because nothing is there.")
 def add(
     library: Path,
@@ -128,6 +138,7 @@ def add(
     leave_out_others: bool,
     series: int | None,
     note: str,
+    replaced: str,
     empty: bool,
 ) -> None:
     """Add a scan with its labels to LIBRARY.
@@ -150,8 +161,9 @@ def add(
         series=series,
         note=note,
         allow_empty=empty,
+        replaced=replaced,
     )
-    click.echo(f"added as {added.id}")
+    click.echo(f"replaced {added.id}" if replaced else f"added as {added.id}")
     for name, voxels in opened.case(added.id).voxels.items():
         click.echo(f"  {name:<24}{voxels:>10} voxels")
     if added.left_out:
