@@ -126,13 +126,13 @@ def commit(folder: Path, record: LibraryRecord) -> None:
     ``cases.json`` decides and comes last; see :func:`sweep` for a crash between the two.
     """
     dataset = folder / DATASET_FILE
-    before = dataset.read_text(encoding="utf-8") if dataset.is_file() else None
-    _write_text(dataset, record.dataset_json())
+    before = dataset.read_bytes() if dataset.is_file() else None
+    _write(dataset, record.dataset_json().encode())
     try:
-        _write_text(folder / CASES_FILE, record.to_json())
+        _write(folder / CASES_FILE, record.to_json().encode())
     except BaseException:
         if before is not None:
-            _write_text(dataset, before)
+            _write(dataset, before)
         raise
 
 
@@ -143,8 +143,9 @@ def sweep(folder: Path, record: LibraryRecord) -> None:
     completely, or removed or replaced, are deleted. Files that somebody else put there stay.
     """
     dataset = folder / DATASET_FILE
-    if not dataset.is_file() or dataset.read_text(encoding="utf-8") != record.dataset_json():
-        _write_text(dataset, record.dataset_json())
+    wanted = record.dataset_json().encode()
+    if not dataset.is_file() or dataset.read_bytes() != wanted:
+        _write(dataset, wanted)
     kept = {name for case in record.cases for name in case.files}
     delete(folder, (path.name for path in folder.iterdir() if PARTIAL.fullmatch(path.name)))
     for part in FOLDERS:
@@ -169,6 +170,6 @@ def read_swept(folder: Path) -> LibraryRecord:
     return record
 
 
-def _write_text(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)

@@ -162,3 +162,17 @@ def test_sweeping_spares_what_others_put_there(tmp_path: Path) -> None:
         (folder / name).write_bytes(b"x")
     library = Library.open(folder)
     assert files(folder) == expected_files(library) | set(theirs)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"{}"])
+def test_a_damaged_dataset_json_is_mended(tmp_path: Path, content: bytes | None) -> None:
+    """It says nothing that cases.json does not say."""
+    library = make_library(tmp_path / "library")
+    add(library, 0)
+    path = tmp_path / "library" / "dataset.json"
+    before = path.read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    Library.open(tmp_path / "library")
+    assert path.read_bytes() == before
