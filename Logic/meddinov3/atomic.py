@@ -45,9 +45,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         MedDINOv3Error: the target exists, the place cannot be written to, or the disk is full.
     """
     if target.exists():
-        raise MedDINOv3Error(
-            "exists", f"'{target.name}' exists already.", "Choose another name or remove it first."
-        )
+        raise _exists(target)
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.partial")
     try:
         temporary.mkdir(parents=True)
@@ -60,6 +58,25 @@ def whole_folder(target: Path) -> Iterator[Path]:
         raise _cannot_write(target, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_way(target: Path) -> None:
+    """Remove an empty folder that a folder chooser made for a :func:`whole_folder`.
+
+    Raises:
+        MedDINOv3Error: the target exists and is not empty, or is no folder.
+    """
+    if target.exists():
+        try:
+            target.rmdir()  # refuses what is not empty
+        except OSError as error:
+            raise _exists(target) from error
+
+
+def _exists(target: Path) -> MedDINOv3Error:
+    return MedDINOv3Error(
+        "exists", f"'{target.name}' exists already.", "Choose another name or remove it first."
+    )
 
 
 def _flush(path: Path) -> None:

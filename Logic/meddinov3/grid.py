@@ -54,6 +54,20 @@ class Grid:
         """Three letters: the side nearest to which each index axis runs, e.g. ``LPS``."""
         return "".join(LETTERS[axis] for axis in nearest_axes(self.direction))
 
+    def in_figures(self) -> str:
+        """Size, spacing, origin and orientation in words, for messages."""
+        spacing = " x ".join(f"{step:.4g}" for step in self.spacing)
+        origin = ", ".join(f"{place:.4g}" for place in self.origin)
+        size = " x ".join(map(str, self.size))
+        return f"{size} voxels of {spacing} mm from ({origin}) mm, {self.orientation}"
+
+    def overlaps(self, other: Grid) -> bool:
+        """Whether another grid's corners do not all lie beyond one side of this one."""
+        corners = np.array(np.meshgrid(*((-0.5, n - 0.5) for n in other.size))).reshape(3, -1).T
+        index = self.to_index(other.to_patient(corners))
+        beyond = (index.max(axis=0) < 0) | (index.min(axis=0) > np.asarray(self.size) - 1)
+        return not beyond.any()
+
     def to_patient(self, index: FloatArray) -> FloatArray:
         """LPS positions (..., 3) in mm of continuous indices (..., 3) in (i, j, k)."""
         position: FloatArray = index @ self.index_to_patient.T + np.asarray(self.origin)

@@ -130,15 +130,7 @@ def _read_plain(path: Path, grid: Grid, structures: Sequence[str] | None) -> Lab
 def _other_grid(path: Path, own: Grid, grid: Grid) -> MedDINOv3Error:
     return MedDINOv3Error(
         "other-grid",
-        f"'{path.name}' does not lie on the scan's voxels: {_in_figures(own)}; the scan: "
-        f"{_in_figures(grid)}.",
+        f"'{path.name}' does not lie on the scan's voxels: {own.in_figures()}; the scan: "
+        f"{grid.in_figures()}.",
         "Give the scan that it was drawn on, or resample it to the scan's grid first.",
     )
-
-
-def _in_figures(grid: Grid) -> str:
-    size, spacing, origin = (
-        separator.join(f"{part:.4g}" if isinstance(part, float) else str(part) for part in parts)
-        for separator, parts in ((" x ", grid.size), (" x ", grid.spacing), (", ", grid.origin))
-    )
-    return f"{size} voxels of {spacing} mm from ({origin}) mm, {grid.orientation}"

@@ -67,9 +67,32 @@ def read_label_map(path: Path) -> tuple[np.ndarray, Grid]:
     return array, volume.grid
 
 
-def _read_file(path: Path) -> Volume:
+def read_grid(path: Path) -> Grid:
+    """Where a file's voxels lie; of image files only the header is read.
+
+    Raises:
+        MedDINOv3Error: as :func:`read_volume`.
+    """
+    _check_there(path)
+    if is_dicom(path):
+        return _read_dicom_file(path).grid
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except (RuntimeError, OSError) as error:
+        raise _unreadable(path, error) from error
+    _check_shape(reader, path)
+    return grid_of(reader) if reader.GetDimension() == 3 else _read_file(path).grid
+
+
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise MedDINOv3Error("file-missing", f"There is no file '{path}'.", "Check the path.")
+
+
+def _read_file(path: Path) -> Volume:
+    _check_there(path)
     if is_dicom(path):
         return _read_dicom_file(path)
     reader = sitk.ImageFileReader()

@@ -90,10 +90,7 @@ def join_channels(volumes: list[Volume]) -> Volume:
 
 
 def _resample(volume: Volume, grid: Grid) -> Volume:
-    corners = np.array(np.meshgrid(*((-0.5, n - 0.5) for n in grid.size))).reshape(3, -1).T
-    index = volume.grid.to_index(grid.to_patient(corners))
-    size = np.asarray(volume.grid.size)
-    if (index.max(axis=0) < 0).any() or (index.min(axis=0) > size - 1).any():
+    if not volume.grid.overlaps(grid):
         raise MedDINOv3Error(
             "channels-apart",
             "Two channels do not overlap in patient space.",

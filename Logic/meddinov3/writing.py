@@ -39,6 +39,17 @@ def write_label_map(path: Path, label_map: np.ndarray, grid: Grid) -> None:
     _write(path, image_of(label_map, grid), grid)
 
 
+def write_image(path: Path, array: np.ndarray, grid: Grid) -> None:
+    """Write a (k, j, i) scan as ``.nrrd``; compressed, with its geometry and nothing else.
+
+    Raises:
+        MedDINOv3Error: the file cannot be written.
+    """
+    if array.dtype == np.float16:  # NRRD has no such type
+        array = array.astype(np.float32)
+    _write(path, image_of(array, grid), grid)
+
+
 def check_nifti_twin(path: Path) -> None:
     """Refuse ``x.nii.gz`` beside ``x.nii`` and the reverse.
 

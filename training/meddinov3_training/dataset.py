@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from meddinov3.cases.records import is_library, read_record
 from meddinov3.dataset_labels import read_labels
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.labels import Label
@@ -46,6 +47,7 @@ class Dataset:
         ignore: value that is not annotated, or None.
         cases: for training.
         licence, reference: as stated by the dataset.
+        folder: where it lies.
     """
 
     name: str
@@ -57,14 +59,24 @@ class Dataset:
     cases: tuple[Case, ...]
     licence: str = ""
     reference: str = ""
+    folder: Path | None = None
 
 
-def read_dataset(folder: Path) -> Dataset:
+def read_dataset(folder: Path, *, complete: bool = True) -> Dataset:
     """Read ``dataset.json`` and find the training cases.
+
+    A case library of ours (``cases.json``) gives its own labels, with colours and codes, and
+    its cases without those that are excluded.
+
+    Args:
+        folder: never changed.
+        complete: refuse a dataset without cases or with files missing.
 
     Raises:
         MedDINOv3Error: it is missing, damaged, or files it names are missing (all listed).
     """
+    if is_library(folder):
+        return _of_library(folder, complete)
     path = folder / "dataset.json"
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -88,15 +100,8 @@ def read_dataset(folder: Path) -> Dataset:
             f"dataset.json of '{folder.name}' lacks or garbles {error}.",
             "Compare it with nnU-Net's description of the raw layout.",
         ) from error
-    missing = [p for case in cases for p in (*case.images, case.label) if not p.is_file()]
-    if missing or not cases:
-        listed = ", ".join(_shown(folder, p) for p in missing[:10])
-        raise MedDINOv3Error(
-            "cases-missing",
-            f"'{folder.name}' has {len(cases)} training cases; {len(missing)} files are missing"
-            + (f": {listed}." if missing else "."),
-            "Complete the folder, or correct dataset.json.",
-        )
+    if complete:
+        _check_complete(folder, cases)
     return Dataset(
         content.get("name", folder.name),
         names,
@@ -107,7 +112,41 @@ def read_dataset(folder: Path) -> Dataset:
         tuple(cases),
         str(content.get("licence", content.get("license", ""))),
         str(content.get("reference", "")),
+        folder,
     )
+
+
+def _of_library(folder: Path, complete: bool) -> Dataset:
+    record = read_record(folder)
+    labels = record.labels
+    if complete and not labels.labels:
+        raise MedDINOv3Error(
+            "no-labels",
+            f"The case library '{folder.name}' has no structures yet.",
+            "Define one with 'meddinov3 dataset define', and draw it.",
+        )
+    cases = tuple(
+        Case(case.id, tuple(folder / name for name in case.images), folder / case.label)
+        for case in record.training_cases
+    )
+    if complete:
+        _check_complete(folder, cases)
+    return Dataset(
+        record.name, record.channels, labels.labels, labels.members, labels.regions,
+        labels.ignore, cases, record.licence, record.reference, folder,
+    )  # fmt: skip
+
+
+def _check_complete(folder: Path, cases: Sequence[Case]) -> None:
+    missing = [p for case in cases for p in (*case.images, case.label) if not p.is_file()]
+    if missing or not cases:
+        listed = ", ".join(_shown(folder, p) for p in missing[:10])
+        raise MedDINOv3Error(
+            "cases-missing",
+            f"'{folder.name}' has {len(cases)} training cases; {len(missing)} files are missing"
+            + (f": {listed}." if missing else "."),
+            "Complete the folder, or correct dataset.json.",
+        )
 
 
 def _shown(folder: Path, path: Path) -> str:

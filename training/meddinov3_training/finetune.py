@@ -135,7 +135,7 @@ def _train_and_score(
         "start", device=str(task.device), precision=task.precision,
         training=len(task.training), held_out=len(task.held_out),
         labels=[label.name for label in task.dataset.labels], processes=group.world,
-        notes=[*task.plan.warnings, *task.plan.reasons, *notes],
+        notes=[*task.warnings, *task.plan.reasons, *notes],
     )  # fmt: skip
     frozen = _is_frozen(task, network)
     samples = Samples(training_cases, task.description, settings.augmentation, settings.seed)

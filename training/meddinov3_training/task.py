@@ -15,6 +15,7 @@ from meddinov3.inference.device import choose_precision
 from meddinov3.network.segmenter import Segmenter
 
 from meddinov3_training.base import Base, base_offsets, read_base
+from meddinov3_training.check import check_dataset, require_sound
 from meddinov3_training.dataset import Case, Dataset, read_case_label, read_dataset
 from meddinov3_training.fingerprint import Fingerprint, read_fingerprint
 from meddinov3_training.plan import Plan, make_plan
@@ -37,6 +38,7 @@ class Task:
         plan: what follows from that.
         description: of the model to be.
         device, precision: where and how to compute.
+        warnings: what is odd about the dataset, in words.
     """
 
     dataset: Dataset
@@ -49,6 +51,7 @@ class Task:
     description: ModelDescription
     device: torch.device
     precision: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def backbone_rate(self) -> float:
@@ -72,7 +75,9 @@ def prepare(
         MedDINOv3Error: a defect of the dataset, the base or the settings.
     """
     precision = choose_precision(settings.precision, device)
-    dataset = read_dataset(dataset_folder)
+    dataset = read_dataset(dataset_folder, complete=False)
+    defects = [] if run is not None else check_dataset(dataset)
+    require_sound(defects)
     training, held_out = _split(dataset, settings)
     if settings.slice_offsets is None:
         settings = dataclasses.replace(settings, slice_offsets=base_offsets(settings.base))
@@ -90,7 +95,7 @@ def prepare(
     description = _describe(name, dataset, plan, base, len(training), settings)
     return Task(
         dataset, training, held_out, settings, base, fingerprint, plan, description, device,
-        precision,
+        precision, (*(str(defect) for defect in defects), *plan.warnings),
     )  # fmt: skip
 
 

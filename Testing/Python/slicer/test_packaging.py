@@ -26,6 +26,7 @@ import sys, time
 start = time.process_time()
 import meddinov3.model_store, meddinov3.description, meddinov3.errors
 import meddinov3.worker.client, meddinov3.worker.exchange
+import meddinov3.cases.library, meddinov3.cases.change
 print(time.process_time() - start, "torch" in sys.modules)
 """
 

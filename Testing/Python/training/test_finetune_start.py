@@ -86,7 +86,7 @@ def test_labels_off_their_scan_are_refused(tmp_path: Path) -> None:
     save(dataset / "labelsTr" / "case_1.nrrd", np.zeros((12, 40, 31), np.uint8))
     with pytest.raises(MedDINOv3Error, match="case_1") as caught:
         finetune(dataset, tmp_path / "run", quick(base, validation=0))
-    assert caught.value.code == "label-grid"
+    assert caught.value.code == "dataset-defects"
 
 
 def test_a_run_that_diverges_leaves_no_model(tmp_path: Path) -> None:

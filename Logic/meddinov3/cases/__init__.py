@@ -1,0 +1,1 @@
+"""Libraries of annotated cases, their pictures, and what a user changed. Free of torch."""
