@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from meddinov3_training.cli.training_display import TrainingDisplay, each_of
+
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -116,30 +118,15 @@ def finetune(dataset: Path, output: Path, budget: float | None, spacing: tuple[f
         raise click.UsageError("--spacing takes two numbers.")
     if (budget is None) == (options["steps"] is None):
         raise click.UsageError("Give either --budget or --steps.")
+    from meddinov3_training.curves import Curve
     from meddinov3_training.finetune import Settings
     from meddinov3_training.finetune import finetune as run
+    from meddinov3_training.tensorboard import TensorBoard
 
     settings = Settings(seconds=budget, spacing=spacing, slice_offsets=context, **options)  # type: ignore[arg-type]
-    bundle = run(dataset, output, settings, _tell)
+    curve, board = Curve(output), TensorBoard(output)
+    if board.note:
+        click.echo(f"Note: {board.note}")
+    with TrainingDisplay() as display:
+        bundle = run(dataset, output, settings, each_of(display, curve, board))
     click.echo(f"The model lies in {bundle}; try: meddinov3 segment SCAN -o OUT --model {bundle}")
-
-
-def _tell(event: dict[str, Any]) -> None:
-    kind = event["event"]
-    if kind == "start":
-        click.echo(f"Training on {event['training']} cases, {event['held_out']} held out, "
-                   f"on {event['device']} in {event['precision']}")  # fmt: skip
-        for note in event["notes"]:
-            click.echo(f"  {note}")
-    elif kind == "step":
-        click.echo(f"step {event['step']:6d}  loss {event['loss']:8.4f}  {event['done']:6.1%}  "
-                   f"{event['left'] // 60} min left")  # fmt: skip
-    elif kind == "validated":
-        scores = ", ".join(
-            f"{name} {'-' if value is None else format(value, '.3f')}"
-            for name, value in event["dice"].items()
-        )
-        click.echo(f"held-out case {event['number']} of {event['of']}: {scores}")
-    elif kind == "done" and event["scores"]:
-        click.echo(f"mean Dice of {event['scores']['held_out_cases']} held-out cases: "
-                   f"{event['scores']['mean_dice']}")  # fmt: skip

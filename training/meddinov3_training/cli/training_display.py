@@ -1,0 +1,148 @@
+"""What the terminal shows of a training run: a bar with the time left, or plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import click
+from meddinov3.progress import time_in_words
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
+
+WORST = 3  # labels named in a line
+
+
+class TrainingDisplay:
+    """Listens to a run; a context, since a bar has to be taken off the terminal.
+
+    Args:
+        console: where to draw; stdout by default. Without a terminal every event is a line.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._live = self._console.is_terminal
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>5.1f} %"),
+            TextColumn("{task.fields[facts]}", markup=False),
+            console=self._console,
+            transient=True,
+            disable=not self._live,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._pseudo = ""
+
+    def __enter__(self) -> TrainingDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Show an event; one of an unknown kind is passed over."""
+        show = getattr(self, f"_on_{event['event']}", None)
+        if show is not None:
+            show(event)
+
+    def _on_start(self, event: dict[str, Any]) -> None:
+        self._say(f"Training on {event['training']} cases, {event['held_out']} held out, "
+                  f"on {event['device']} in {event['precision']}")  # fmt: skip
+        for note in event["notes"]:
+            self._say(f"  {note}")
+
+    def _on_step(self, event: dict[str, Any]) -> None:
+        if not self._live:
+            self._say(f"step {event['step']:6d}  loss {event['loss']:8.4f}  {event['done']:6.1%}  "
+                      f"{_left(event)} left{self._pseudo}")  # fmt: skip
+            return
+        facts = f"step {event['step']}  loss {event['loss']:.4f}{self._pseudo}  {_left(event)} left"
+        if event.get("data_wait", 0) > 0.3:
+            facts += f"  ({event['data_wait']:.0%} waiting for data)"
+        self._advance("train", event["done"], 1.0, facts)
+
+    def _on_pseudo(self, event: dict[str, Any]) -> None:
+        mean = event.get("mean")
+        self._pseudo = "" if mean is None else f"  pseudo Dice {mean:.3f}"
+        if not self._live:
+            known = {n: v for n, v in (event.get("dice") or {}).items() if v is not None}
+            shown = "-" if mean is None else f"{mean:.3f}"
+            self._say(f"step {event['step']:6d}  pseudo Dice {shown} ({_named(known)})")
+
+    def _on_validated(self, event: dict[str, Any]) -> None:
+        if self._live:
+            self._finish("train")
+            facts = f"{event['number']} of {event['of']} held-out cases"
+            self._advance("validate", event["number"], event["of"], facts)
+        self._say(f"held-out case {event['number']} of {event['of']}: {_named(event['dice'])}")
+
+    def _on_paused(self, event: dict[str, Any]) -> None:
+        self._say("paused")
+
+    def _on_resumed(self, event: dict[str, Any]) -> None:
+        step = event.get("step")
+        self._say("resumed" if step is None else f"resumed at step {step}")
+
+    def _on_stopped(self, event: dict[str, Any]) -> None:
+        self._say("stopped; the model of this moment is kept")
+
+    def _on_warning(self, event: dict[str, Any]) -> None:
+        self._say(f"Warning: {event['text']}", "yellow")
+
+    def _on_done(self, event: dict[str, Any]) -> None:
+        self._finish("train")
+        self._finish("validate")
+        scores = event.get("scores") or {}
+        if scores.get("held_out_cases"):
+            self._say(f"mean Dice of {scores['held_out_cases']} held-out cases: "
+                      f"{scores['mean_dice']}")  # fmt: skip
+
+    def _say(self, text: str, colour: str = "") -> None:
+        if self._live:
+            self._bar.console.print(f"[{colour}]{escape(text)}[/]" if colour else escape(text))
+        else:
+            click.echo(text)
+
+    def _advance(self, name: str, done: float, total: float, facts: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total, facts="")
+        self._bar.update(self._tasks[name], completed=done, total=total, facts=facts)
+
+    def _finish(self, name: str) -> None:
+        if name in self._tasks:
+            self._bar.remove_task(self._tasks.pop(name))
+
+
+def each_of(*listeners: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """One listener that tells several."""
+
+    def tell(event: dict[str, Any]) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
+
+
+def _left(event: dict[str, Any]) -> str:
+    left = event.get("left")
+    return "?" if left is None else time_in_words(left)
+
+
+def _named(dice: dict[str, float | None]) -> str:
+    """All labels, or the lowest of many."""
+    shown = {name: "-" if value is None else f"{value:.3f}" for name, value in dice.items()}
+    if len(shown) <= 2 * WORST:
+        return ", ".join(f"{name} {value}" for name, value in shown.items())
+    lowest = sorted((n for n, v in dice.items() if v is not None), key=lambda n: dice[n] or 0.0)
+    return f"{len(shown)} labels, lowest " + ", ".join(f"{n} {shown[n]}" for n in lowest[:WORST])
