@@ -16,6 +16,7 @@ import numpy as np
 from meddinov3.atomic import whole_file
 from meddinov3.errors import MedDINOv3Error
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,17 +93,18 @@ class Curves:
             _put(self.labels.setdefault(str(label), {}), step, value)
         return _put(self.dice, step, event.get("mean"))
 
+    @property
+    def total_seconds(self) -> float:
+        """Of all processes that worked on the run."""
+        return self._before + self._last
+
     def smoothed_loss(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Steps, loss, and its running mean over about a thirtieth of the run."""
+        """Steps, loss, and its mean under a Gaussian of about a fiftieth of the run."""
         steps, loss = _line(self.loss)
-        if not len(loss):
-            return steps, loss, loss
-        weight = 1 - math.exp(-1 / max(1.0, len(loss) / 30))
-        smooth, mean, total = np.empty_like(loss), 0.0, 0.0
-        for n, value in enumerate(loss):  # divided by the weights so far: no pull towards zero
-            mean, total = (1 - weight) * mean + weight * value, (1 - weight) * total + weight
-            smooth[n] = mean / total
-        return steps, loss, smooth
+        width = max(1e-3, len(loss) / 50)
+        # Divided by the weights inside: no pull towards zero at the ends.
+        kept = gaussian_filter1d(np.ones_like(loss), width, mode="constant")
+        return steps, loss, gaussian_filter1d(loss, width, mode="constant") / kept
 
 
 def draw(curves: Curves, form: str = "png") -> bytes:
@@ -128,6 +130,8 @@ def draw(curves: Curves, form: str = "png") -> bytes:
     if both:
         _draw_dice(axes[1], curves)
     axes[-1].set_xlabel("step")
+    axes[-1].margins(x=0.06)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
     for axis in axes:
         _style(axis)
     _time_axis(figure, axes[0], curves)
@@ -190,7 +194,7 @@ def _draw_dice(axis: Any, curves: Curves) -> None:
     axis.set_ylim(max(0.0, min(0.0, *dice)), 1.0)
     handles = axis.get_legend_handles_labels()[0]
     if len(handles) > 1:
-        axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1.04, 0.5),
+        axis.legend(handles=handles, loc="lower right", ncols=min(3, len(handles)),
                     frameon=False, fontsize=9)  # fmt: skip
 
 
@@ -201,11 +205,12 @@ def _time_axis(figure: Figure, axis: Any, curves: Curves) -> None:
         return
     longest = float(seconds.max())
     size, unit = (3600.0, "h") if longest > 7200 else (60.0, "min") if longest > 120 else (1.0, "s")
+    from matplotlib.ticker import MaxNLocator
+
+    times = [t for t in MaxNLocator(6).tick_values(0, longest / size) if t * size <= longest]
     top = axis.secondary_xaxis("top")
-    places = np.linspace(steps[0], steps[-1], 6)
-    times = np.interp(places, steps, seconds) / size
-    digits = 0 if longest / size >= 20 else 1
-    top.set_xticks(places, [f"{t:.{digits}f} {unit}" for t in times])
+    top.set_xticks(np.interp([t * size for t in times], [0, *seconds], [0, *steps]),
+                   [f"{t:g} {unit}" for t in times])  # fmt: skip
     top.tick_params(colors="#4a5562", labelsize=8.5, length=3)
     top.spines["top"].set_color(LINE)
 

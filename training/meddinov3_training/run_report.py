@@ -16,7 +16,7 @@ from meddinov3_training.curves import EVENTS, Curves, Event, draw, read_events
 from meddinov3_training.evaluation import page, report
 from meddinov3_training.evaluation.evaluate import DEFAULT_TOLERANCE, METRICS, Evaluation
 from meddinov3_training.evaluation.plots import distribution_plot
-from meddinov3_training.evaluation.results import SCORES, read_scores
+from meddinov3_training.evaluation.results import DEFINITIONS, SCORES, read_scores
 from meddinov3_training.evaluation.scores import CaseScore, LabelScore
 from meddinov3_training.evaluation.statistics import few_cases
 
@@ -65,7 +65,7 @@ def write_run_report(folder: Path) -> Path:
         _happened(start, events),
         _settings("The plan", "What followed from the data.", plan),
         _settings("Settings", "What was asked for; empty ones followed from the data.", config),
-        "" if evaluation is None else report.definitions(evaluation),
+        _definitions(evaluation),
     )  # fmt: skip
     return path
 
@@ -123,9 +123,8 @@ def _facts(
     steps = done.get("steps") or max(curves.loss, default=None)
     if steps is not None:
         facts.append(("Steps", f"{steps:,}", ""))
-    timed = [e["seconds"] for e in events if isinstance(e.get("seconds"), (int, float))]
-    if timed:
-        facts.append(("Time", time_in_words(max(*timed, *curves.seconds.values(), 0.0)), ""))
+    if curves.total_seconds:
+        facts.append(("Time", time_in_words(curves.total_seconds), ""))
     steps_told = [event for event in events if event["event"] == "step"]
     speeds = [e["samples_per_second"] for e in steps_told if e.get("samples_per_second")]
     if speeds:
@@ -192,9 +191,19 @@ def _scored(evaluation: Evaluation | None) -> list[str]:
     ]  # fmt: skip
 
 
+def _definitions(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return ""
+    if _has_surfaces(evaluation):
+        return report.definitions(evaluation)
+    told = [(term, DEFINITIONS[term]) for term in ("Dice", "Means", "Intervals")]
+    return page.section("What the figures mean", "", page.facts(told))
+
+
 def _happened(start: Event, events: list[Event]) -> str:
     """Notes of the start, and what was not planned."""
-    told = [("At the start", page.without_paths(str(note))) for note in start.get("notes") or ()]
+    notes = [page.without_paths(str(note)) for note in start.get("notes") or ()]
+    told = [("" if n else "At the start", note) for n, note in enumerate(notes)]
     for event in events:
         if event["event"] in HAPPENED:
             text = event.get("text") or event.get("message") or ""

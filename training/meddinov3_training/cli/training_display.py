@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -10,10 +11,21 @@ import click
 from meddinov3.progress import time_in_words
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 WORST = 3  # labels named in a line
+
+
+class _TimeLeft(ProgressColumn):
+    """Counts down between two events from what the last one said."""
+
+    def render(self, task: Task) -> Text:
+        end = task.fields["end"]
+        if end is None:
+            return Text()
+        return Text(f"{time_in_words(max(0.0, end - time.monotonic()))} left")
 
 
 class TrainingDisplay:
@@ -31,8 +43,10 @@ class TrainingDisplay:
             BarColumn(bar_width=28),
             TextColumn("{task.percentage:>5.1f} %"),
             TextColumn("{task.fields[facts]}", markup=False),
+            _TimeLeft(),
             console=self._console,
             transient=True,
+            refresh_per_second=2,
             disable=not self._live,
         )
         self._tasks: dict[str, TaskID] = {}
@@ -67,10 +81,10 @@ class TrainingDisplay:
             self._say(f"step {event['step']:6d}  loss {event['loss']:8.4f}  {event['done']:6.1%}  "
                       f"{_left(event)} left{self._pseudo}")  # fmt: skip
             return
-        facts = f"step {event['step']}  loss {event['loss']:.4f}{self._pseudo}  {_left(event)} left"
+        facts = f"step {event['step']}  loss {event['loss']:.4f}{self._pseudo}"
         if event.get("data_wait", 0) > 0.3:
             facts += f"  ({event['data_wait']:.0%} waiting for data)"
-        self._advance("train", event["done"], 1.0, facts)
+        self._advance("train", event["done"], 1.0, facts, event.get("left"))
 
     def _on_pseudo(self, event: dict[str, Any]) -> None:
         mean = event.get("mean")
@@ -110,14 +124,17 @@ class TrainingDisplay:
 
     def _say(self, text: str, colour: str = "") -> None:
         if self._live:
-            self._bar.console.print(f"[{colour}]{escape(text)}[/]" if colour else escape(text))
+            self._bar.console.print(escape(text), style=colour or None, highlight=False)
         else:
             click.echo(text)
 
-    def _advance(self, name: str, done: float, total: float, facts: str) -> None:
+    def _advance(
+        self, name: str, done: float, total: float, facts: str, left: float | None = None
+    ) -> None:
         if name not in self._tasks:
-            self._tasks[name] = self._bar.add_task(name, total=total, facts="")
-        self._bar.update(self._tasks[name], completed=done, total=total, facts=facts)
+            self._tasks[name] = self._bar.add_task(name, total=total, facts="", end=None)
+        end = None if left is None else time.monotonic() + left
+        self._bar.update(self._tasks[name], completed=done, total=total, facts=facts, end=end)
 
     def _finish(self, name: str) -> None:
         if name in self._tasks:
