@@ -22,7 +22,7 @@ from meddinov3_training.evaluation.evaluate import METRICS, Evaluation
 from meddinov3_training.evaluation.matching import Pair
 from meddinov3_training.evaluation.page import without_paths
 from meddinov3_training.evaluation.pictures import PREDICTION, REFERENCE, case_picture
-from meddinov3_training.evaluation.report import WorstCase, write_report
+from meddinov3_training.evaluation.report import WorstCase, figure, write_report
 from meddinov3_training.evaluation.results import (
     is_scores,
     read_scores,
@@ -158,12 +158,23 @@ def test_a_report_without_any_score_is_still_a_report(tmp_path: Path) -> None:
 def test_many_labels_do_not_make_a_table_too_wide(tmp_path: Path) -> None:
     mask = blob(SHAPE, (5, 12, 12), 3)
     names = [f"organ {n}" for n in range(30)]
-    case = CaseScore("a", {name: score_masks(mask, mask, SPACING) for name in names})
+    scores = {name: score_masks(mask, mask, SPACING) for name in names}
+    scores["organ 21"] = score_masks(np.roll(mask, 1, 2), mask, SPACING)
+    case = CaseScore("a", scores)
     many = Evaluation("ours", structures(*names), dict.fromkeys(names, 1.0), (case,) * 6)
     write_report(tmp_path / "report.html", many)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Dice organ 3" not in html and "Lowest Dice" in html
+    assert f"organ 21 {scores['organ 21'].dice:.3f}</td>" in html
     assert "The first 12 labels are shown" in html
+
+
+def test_figures_have_signs_and_nothing_has_none() -> None:
+    ml = METRICS[3]
+    assert [figure(ml, value) for value in (1.234, -0.5, 0.001, -0.001, None)] == [
+        "+1.23", "\N{MINUS SIGN}0.50", "0.00", "0.00", "\N{EN DASH}",
+    ]  # fmt: skip
+    assert figure(METRICS[2], 1.5, unit=True) == "1.50 mm"
 
 
 def write_case(folder: Path, prediction: np.ndarray, reference: np.ndarray) -> Pair:

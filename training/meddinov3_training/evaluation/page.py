@@ -39,7 +39,7 @@ th,td { padding:6px 10px; text-align:right; border-bottom:1px solid var(--line);
   white-space:nowrap }
 th:first-child,td:first-child { text-align:left; white-space:normal; overflow-wrap:anywhere;
   min-width:9em }
-th { color:var(--soft); font-weight:600; vertical-align:bottom }
+th { color:var(--soft); font-weight:600; vertical-align:bottom; white-space:normal }
 tr.total td { font-weight:650; border-top:2px solid var(--line) }
 td small { color:var(--soft); font-weight:400; display:block; line-height:1.2 }
 table.sortable th { cursor:pointer } table.sortable th:hover { color:var(--accent) }
@@ -62,10 +62,10 @@ code { font:13px/1.5 ui-monospace,Consolas,Menlo,monospace; overflow-wrap:anywhe
   .cases { grid-template-columns:1fr } dl { grid-template-columns:1fr; gap:0 }
   dd { margin-bottom:8px } }
 @media print { :root { --ink:#000; --soft:#444; --line:#bbb; --page:#fff; --card:#fff;
-    --accent:#000; --bar:#dbe7f0; --warn:#fff; --warn-ink:#000 }
+    --accent:#4a7fa8; --bar:#dbe7f0; --warn:#fff; --warn-ink:#000 }
   body { font-size:11px; -webkit-print-color-adjust:exact; print-color-adjust:exact }
   main { max-width:none; padding:0 } section { border:0; padding:8px 0; margin:6px 0 }
-  figure,tr,.tile { break-inside:avoid } h2 { break-after:avoid }
+  figure,tr,.tile { break-inside:avoid } h2,h2 + p { break-after:avoid }
   table { font-size:10px } th,td { padding:3px 6px }
   .cases { grid-template-columns:1fr 1fr } details:not([open]) { display:none } }
 """

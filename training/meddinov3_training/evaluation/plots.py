@@ -45,11 +45,11 @@ def distribution_plot(metric: Metric, *evaluations: Evaluation) -> bytes:
     axis.set_ylim(ticks[-1][0] + len(evaluations) / 2 + 0.2, -0.7)
     axis.set_xlabel(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
     if metric.lower_is_better:
-        axis.set_xlim(left=0)
+        axis.set_xlim(left=min(0.0, -0.01 * axis.get_xlim()[1]))
     else:
         low = min((float(np.nanmin(e.table(metric))) for e in evaluations if _any(e, metric)),
                   default=0.0)  # fmt: skip
-        axis.set_xlim(max(0.0, np.floor(low * 10 - 0.5) / 10), 1.005)
+        axis.set_xlim(max(-0.01, np.floor(low * 10 - 0.5) / 10), 1.01)
     if len(evaluations) > 1:
         _legend(axis, [(e.name, (BLUE, ORANGE)[n]) for n, e in enumerate(evaluations)])
     return _svg(figure)

@@ -16,8 +16,9 @@ from meddinov3_training.evaluation.scores import FALSE_ALARM, MISSED, CaseScore,
 from meddinov3_training.evaluation.statistics import Difference, Estimate
 
 DICE, NSD, HD95, VOLUME, PERCENT = METRICS
-MOST_COLUMNS = 10  # labels in the table of cases
+MOST_COLUMNS = 8  # labels in the table of cases
 MOST_ROWS = 5000  # of the table of all scores
+MOST_NAMED = 4  # labels below a picture
 NONE = "\N{EN DASH}"
 
 
@@ -172,6 +173,8 @@ def worst_cases(worst: Sequence[WorstCase]) -> str:
             f"{name} {figure(DICE, score.dice)}" + _remark(score.outcome)
             for name, score in _worst_labels(case.score)
         )
+        if len(case.score.labels) > MOST_NAMED:
+            dice += "; the others are higher"
         gone = "" if case.score.predicted else " (no prediction)"
         figures.append(
             page.picture(case.png, "png", f"Slices of {case.score.case}",
@@ -205,7 +208,7 @@ def all_cases(evaluation: Evaluation) -> str:
             *(_score(DICE, case.labels[name].dice, bar=True) for name in shown),
         ]
         if not shown:
-            worst = _worst_labels(case)[:1]
+            worst = _worst_labels(case, 1)
             row.append(page.words(", ".join(f"{n} {figure(DICE, s.dice)}" for n, s in worst)))
         rows.append(row)
         detailed += [
@@ -274,7 +277,10 @@ def interval(metric: Metric, estimate: Estimate) -> str:
 
 
 def _signed(metric: Metric, value: float) -> str:
-    return f"{value:+.{metric.digits}f}".replace("-", "\N{MINUS SIGN}")
+    text = f"{value:+.{metric.digits}f}"
+    if not text.strip("+-0."):
+        return text[1:]  # nothing has no sign
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _estimate(metric: Metric, estimate: Estimate) -> str:
@@ -302,7 +308,7 @@ def _score(metric: Metric, value: float | None, bar: bool = False) -> str:
     return page.cell(figure(metric, value), value, bar=bar)
 
 
-def _worst_labels(case: CaseScore, most: int = 4) -> list[tuple[str, LabelScore]]:
+def _worst_labels(case: CaseScore, most: int = MOST_NAMED) -> list[tuple[str, LabelScore]]:
     known = [(name, score) for name, score in case.labels.items() if score.dice is not None]
     lowest = sorted(known, key=lambda entry: entry[1].dice or 0.0)[:most]
     return [entry for entry in known if entry in lowest]
