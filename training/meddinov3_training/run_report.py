@@ -54,7 +54,7 @@ def write_run_report(folder: Path) -> Path:
     path = folder / REPORT
     page.write_page(
         path,
-        config.get("title") or f"Training of {name}",
+        str(config.get("title") or f"Training of {name}"),
         ", ".join(filter(None, (
             name, _cases(start), _place(start), state,
         ))),
@@ -104,7 +104,8 @@ def _from_events(events: list[Event]) -> Evaluation | None:
     return Evaluation("model", DatasetLabels(labels, members, False, None), tolerances, cases)
 
 
-def _only_dice(dice: float | None) -> LabelScore:
+def _only_dice(dice: Any) -> LabelScore:
+    dice = float(dice) if isinstance(dice, (int, float)) else None
     return LabelScore(dice, None, None, None, None, 0.0, 0.0, "", 0, 0, 0)
 
 
