@@ -82,3 +82,13 @@ class Steps:
             passed = time.perf_counter() - self._start
             left = passed / self.done * (self.total - self.done) if self.done else None
             self._report(Progress(self.phase, self.done, self.total, left))
+
+
+def time_in_words(seconds: float) -> str:
+    """Seconds in the unit that a person would use: ``40 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"

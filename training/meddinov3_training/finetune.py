@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from meddinov3_training.base import SCRATCH
 from meddinov3_training.cache import CachedCase, build_cache, cache_bytes
 from meddinov3_training.checkpoint import remove_checkpoints
+from meddinov3_training.curves import Curve
 from meddinov3_training.dataset import content_hash
 from meddinov3_training.distributed import Group, join
 from meddinov3_training.learner import Learner
@@ -30,9 +31,11 @@ from meddinov3_training.loop import Batches, Loop, Outcome, Schedule
 from meddinov3_training.objective import Objective
 from meddinov3_training.optimiser import CLIP, build_optimiser
 from meddinov3_training.run import CONFIG, Event, Run
+from meddinov3_training.run_report import write_run_report
 from meddinov3_training.samples import Samples, loader
 from meddinov3_training.settings import Settings
 from meddinov3_training.task import Task, build_network, prepare
+from meddinov3_training.tensorboard import TensorBoard
 from meddinov3_training.tokens import TokenPool, TokenSegmenter, encode, too_large_for_cpu
 from meddinov3_training.validation import quick_look, validate
 
@@ -103,6 +106,10 @@ def _finetune(
     network, notes = build_network(task)
     run = Run(output, listener, silent=not group.first)
     run.open(resume)
+    if group.first:
+        board = TensorBoard(output)
+        run.listeners += [Curve(output), board]
+        notes += [board.note] if board.note else []
     try:
         run.save(CONFIG, settings)
         run.save("fingerprint.json", task.fingerprint)
@@ -207,6 +214,7 @@ def _keep(
     update_description(bundle, dataclasses.replace(description, scores=scores))
     event = "stopped" if outcome.stopped else "done"
     run.tell(event, model=description.id, steps=outcome.step, scores=scores)
+    write_run_report(run.folder)
     remove_checkpoints(run.folder)
     for left in ("cache", "tokens"):
         shutil.rmtree(run.folder / left, ignore_errors=True)

@@ -29,16 +29,21 @@ class Run:
     watches. ``owner.json`` tells process and start; a lock that the operating system drops with
     the process tells whether that is still true.
 
+    Attributes:
+        folder: the run's.
+        listeners: told every event as well.
+
     Args:
         folder: made by :meth:`open`.
-        listener: told every event as well.
+        listener: the first of them.
         silent: write nothing: the run belongs to another process of the group.
     """
 
     def __init__(
         self, folder: Path, listener: Callable[[Event], None] | None, silent: bool = False
     ) -> None:
-        self.folder, self._listener, self._silent = folder, listener, silent
+        self.folder, self._silent = folder, silent
+        self.listeners = [] if listener is None else [listener]
         self._start = time.monotonic()
         self._lock: FileLock | None = None
 
@@ -120,8 +125,8 @@ class Run:
         line = {"event": event, "seconds": round(self.elapsed, 3), **content}
         with open(self.folder / EVENTS, "a", encoding="utf-8", newline="\n") as stream:
             stream.write(json.dumps(line) + "\n")
-        if self._listener is not None:
-            self._listener(line)
+        for listener in self.listeners:
+            listener(line)
 
     def save(self, name: str, content: Any) -> None:
         """Write a dataclass as JSON, with its format's version if it is a file's."""

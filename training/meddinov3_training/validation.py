@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from meddinov3.dataset_labels import DatasetLabels
 from meddinov3.description import ModelDescription
 from meddinov3.inference import plane
 from meddinov3.inference.decision import decide
@@ -16,6 +17,13 @@ from meddinov3.network.segmenter import Segmenter
 
 from meddinov3_training.cache import CachedCase
 from meddinov3_training.dataset import Case, Dataset, read_case_label
+from meddinov3_training.evaluation.evaluate import (
+    DEFAULT_TOLERANCE,
+    Evaluation,
+    resolve_tolerances,
+)
+from meddinov3_training.evaluation.results import SCORES, write_scores
+from meddinov3_training.evaluation.scores import score_case
 from meddinov3_training.metrics import dice_per_label
 from meddinov3_training.run import Run
 
@@ -75,14 +83,31 @@ def validate(
     precision: str,
     run: Run,
 ) -> dict[str, Any]:
-    """Dice of held-out cases through the engine's own inference, for the model's description."""
+    """Score held-out cases through the engine's own inference.
+
+    Dice goes into the events, all scores into ``scores.json``.
+
+    Returns:
+        What the model's description says of them.
+    """
+    structures = DatasetLabels(dataset.labels, dataset.members, dataset.regions, dataset.ignore)
+    tolerances = resolve_tolerances(structures, DEFAULT_TOLERANCE, {})
     scores: dict[str, Scores] = {}
+    found = []
     for number, case in enumerate(cases):
         volume = case.read()
         prediction = predict(volume, description, network, device, precision=precision)
         reference = read_case_label(case, volume, dataset)
-        scores[case.id] = dice_per_label(prediction.label_map, reference, dataset)
+        i, j, k = volume.grid.spacing
+        score = score_case(
+            case.id, prediction.label_map, reference, (k, j, i), structures, tolerances
+        )
+        found.append(score)
+        scores[case.id] = {name: label.dice for name, label in score.labels.items()}
         run.tell("validated", case=case.id, dice=scores[case.id], number=number + 1, of=len(cases))
+    if found:
+        evaluation = Evaluation(description.id, structures, tolerances, tuple(found))
+        write_scores(run.folder / SCORES, evaluation)
     return summary(scores, [label.name for label in dataset.labels])
 
 

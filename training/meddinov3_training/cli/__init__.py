@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from meddinov3_training.cli.dataset import dataset
 from meddinov3_training.cli.doctor import doctor
+from meddinov3_training.cli.evaluate import evaluate
 from meddinov3_training.cli.finetune import finetune
 from meddinov3_training.cli.models import models
 from meddinov3_training.cli.segment import segment
@@ -25,7 +26,7 @@ def meddinov3() -> None:
     """Segment CT and MR scans with MedDINOv3, and fine-tune on your own cases."""
 
 
-for command in (segment, models, dataset, finetune, doctor):
+for command in (segment, models, dataset, finetune, evaluate, doctor):
     meddinov3.add_command(command)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from meddinov3_training.cli.training_display import TrainingDisplay
+
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -190,40 +192,9 @@ def finetune(
         )
     if cross_validate:
         from meddinov3_training.crossvalidation import cross_validate as run
-    bundle = run(dataset, output, settings, _tell, resume=resume)
+    with TrainingDisplay() as display:
+        bundle = run(dataset, output, settings, display, resume=resume)
     if os.environ.get("RANK", "0") == "0":  # under torchrun one process talks
         click.echo(
             f"The model lies in {bundle}; try: meddinov3 segment SCAN -o OUT --model {bundle}"
         )
-
-
-def _tell(event: dict[str, Any]) -> None:
-    kind = event["event"]
-    if kind == "start":
-        click.echo(f"Training on {event['training']} cases, {event['held_out']} held out, "
-                   f"on {event['device']} in {event['precision']}")  # fmt: skip
-        for note in event["notes"]:
-            click.echo(f"  {note}")
-    elif kind == "step":
-        loss = float("nan") if event["loss"] is None else event["loss"]
-        click.echo(f"step {event['step']:6d}  loss {loss:8.4f}  {event['done']:6.1%}  "
-                   f"{event['left'] // 60} min left")  # fmt: skip
-    elif kind == "pseudo" and event["mean"] is not None:
-        click.echo(f"step {event['step']:6d}  Dice of held-out slices {event['mean']:.3f}")
-    elif kind == "warning":
-        click.secho(f"  {event['text']}", fg="yellow")
-    elif kind == "fold":
-        click.echo(f"Fold {event['fold']} of {event['of']}")
-    elif kind == "interrupted":
-        click.echo(f"Interrupted at step {event['step']}; nothing is lost: add --resume to go on.")
-    elif kind in ("paused", "resumed"):
-        click.echo(f"{kind} at step {event['step']}")
-    elif kind == "validated":
-        scores = ", ".join(
-            f"{name} {'-' if value is None else format(value, '.3f')}"
-            for name, value in event["dice"].items()
-        )
-        click.echo(f"held-out case {event['number']} of {event['of']}: {scores}")
-    elif kind in ("done", "stopped") and event["scores"]:
-        click.echo(f"mean Dice of {event['scores']['held_out_cases']} held-out cases: "
-                   f"{event['scores']['mean_dice']}")  # fmt: skip

@@ -1,0 +1,1 @@
+"""How good a model is: scores by case and label, their spread, comparisons, a report."""
