@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from meddinov3_training.cli.training_display import TrainingDisplay, each_of
+from meddinov3_training.cli.training_display import TrainingDisplay
 from meddinov3_training.curves import Curve, Curves, draw, read_events
 from meddinov3_training.tensorboard import TensorBoard
 from PIL import Image
@@ -212,10 +212,3 @@ def test_many_labels_are_told_by_the_lowest(capsys: pytest.CaptureFixture[str]) 
         display({"event": "validated", "case": "a", "dice": dice, "number": 1, "of": 1})
     told = capsys.readouterr().out
     assert "9 labels, lowest organ 1 0.100, organ 2 0.200, organ 3 0.300" in told
-
-
-def test_every_listener_is_told() -> None:
-    first: list[dict[str, Any]] = []
-    second: list[dict[str, Any]] = []
-    each_of(first.append, second.append)(RUN[0])
-    assert first == second == [RUN[0]]
