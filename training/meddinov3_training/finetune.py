@@ -161,7 +161,7 @@ def finetune(
     run.save("config.json", settings)
     run.save("fingerprint.json", fingerprint)
     run.save("plan.json", plan)
-    size = cache_bytes(training, dataset, description)
+    size = cache_bytes(training, dataset)
     notes.append(f"training slices are cached in the run's folder: {size / 2**20:.0f} MiB")
     cases = build_cache(training, dataset, description, output / "cache")
     notes += sorted({note for case in cases for note in case.notes})
