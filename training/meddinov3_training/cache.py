@@ -43,7 +43,7 @@ from torch import Tensor
 
 from meddinov3_training.array_file import ArrayFile, ArrayWriter
 from meddinov3_training.dataset import Case, Dataset, read_case_label
-from meddinov3_training.in_threads import in_threads
+from meddinov3_training.in_threads import in_threads, one_thread
 
 FORMAT = 1
 IMAGE, LABELS, RECORD = "image.npy", "labels.npy", "case.json"
@@ -195,7 +195,8 @@ def build_cache(
 
         def build(number: int) -> Record:
             steps.check()
-            return _build(cases[number], dataset, description, keys[number], places[number])
+            with one_thread():
+                return _build(cases[number], dataset, description, keys[number], places[number])
 
         for number, record in zip(missing, in_threads(build, missing, workers), strict=True):
             records[number] = record

@@ -7,7 +7,6 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +24,7 @@ from meddinov3_training.augmentation import (
     sampling_grid,
 )
 from meddinov3_training.cache import CachedCase
+from meddinov3_training.in_threads import one_thread
 from meddinov3_training.intensity_changes import change_intensities
 
 FOREGROUND_SHARE = 1 / 3  # nnU-Net's
@@ -69,7 +69,7 @@ class Samples(Dataset[Sample]):
         Returns:
             Patch (C, rows, columns) float32 and label-map values (rows, columns) int64.
         """
-        with _one_thread():
+        with one_thread():
             return self._draw(Random(self._seed, index))
 
     def _draw(self, random: Random) -> Sample:
@@ -203,14 +203,3 @@ def _stack(samples: Sequence[Sample]) -> Sample:
     together = torch.stack(labels)
     kind = torch.uint8 if int(together.max()) <= 255 else torch.int32
     return torch.stack(images), together.to(kind)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums over pixels depend on how many threads share them; worker processes have one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
