@@ -33,6 +33,7 @@ from meddinov3_training.dataset import (
     read_dataset,
 )
 from meddinov3_training.fingerprint import read_fingerprint
+from meddinov3_training.intensity_changes import load_changes
 from meddinov3_training.losses import exclusive_loss, region_loss
 from meddinov3_training.metrics import dice_per_label
 from meddinov3_training.optimiser import CLIP, build_optimiser, rate_factor
@@ -120,6 +121,7 @@ def finetune(
         MedDINOv3Error: a defect of the dataset, the base or the settings.
     """
     _check(settings)
+    load_changes(settings.augmentation)  # a missing library should show now
     Run.check(output)
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from conftest import sitk_image
-from meddinov3.description import ModelDescription
-from meddinov3.grid import Grid
+from conftest import describe, sitk_image
+from meddinov3.description import ModelDescription, Sampling
+from meddinov3.grid import Grid, SliceOrientation
+from meddinov3.intensity import IntensityScheme
 from meddinov3.labels import Label, default_colour
 from meddinov3.volume import Volume
 from meddinov3_training.augmentation import Augmentation
@@ -71,3 +72,19 @@ def fingerprint_of(
     """Of cases in memory."""
     pairs = enumerate(zip(volumes, labels, strict=True))
     return join([examine_case(f"case_{n}", v, m, dataset, n) for n, (v, m) in pairs])
+
+
+def ball_and_box(
+    *names: str,
+    scheme: IntensityScheme | None = None,
+    channels: tuple[str, ...] = ("MR",),
+    offsets: tuple[float, ...] = (0.0,),
+    orientation: SliceOrientation | None = None,
+    ignore: int | None = None,
+) -> ModelDescription:
+    """A model for scans of `synthetic_dataset`, or for other labels."""
+    sampling = Sampling(orientation or SliceOrientation(), (1.0, 1.0), (32, 32), offsets)
+    described = describe(
+        *(names or ("ball", "box")), channels=channels, sampling=sampling, intensity=scheme
+    )
+    return ModelDescription(**{**vars(described), "ignore_label": ignore})

@@ -205,10 +205,10 @@ def test_the_callers_generators_and_settings_are_left_alone() -> None:
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    intensity_changes._transforms.cache_clear()
+    intensity_changes.load_changes.cache_clear()
     monkeypatch.setitem(sys.modules, "batchgeneratorsv2.transforms.intensity.gamma", None)
     with pytest.raises(MedDINOv3Error, match="batchgeneratorsv2") as caught:
         changed(noise(1, 16, 16), NNUNET, 0)
     assert caught.value.code == "not-set-up"
     assert "pip install" in caught.value.remedy
-    intensity_changes._transforms.cache_clear()
+    intensity_changes.load_changes.cache_clear()

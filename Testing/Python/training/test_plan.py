@@ -7,54 +7,20 @@ from dataclasses import asdict
 from itertools import permutations, product
 from math import pi, sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from cached_cases import dataset_of, fingerprint_of, straight
+from cached_cases import dataset_of
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.volume import Volume, join_channels, volume_of
-from meddinov3_training.dataset import Dataset, read_dataset
-from meddinov3_training.fingerprint import read_fingerprint
-from meddinov3_training.plan import Plan, make_plan, nnunet_patch
-from meddinov3_training.presets import PRESETS
+from meddinov3.volume import join_channels, volume_of
+from planned_cases import discs, plan_for, planned, volume
 
 CODES = [
     "".join(letters)
     for axes in permutations(["LR", "PA", "SI"])
     for letters in product(*axes)
 ]  # fmt: skip
-
-
-def volume(array: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 3.0)) -> Volume:
-    """A scan in LPS order; `spacing` (i, j, k)."""
-    return Volume((array,), straight(array.shape, spacing))
-
-
-def planned(
-    dataset: Dataset, volumes: list[Volume], labels: list[np.ndarray], **choices: Any
-) -> Plan:
-    return make_plan(dataset, fingerprint_of(dataset, volumes, labels), **choices)
-
-
-def discs(*sides: int, slices: int = 4, size: tuple[int, int] = (96, 96)) -> np.ndarray:
-    """Label n is a square of `sides`[n - 1] pixels in slice n, and smaller in slice 0."""
-    labels = np.zeros((slices, *size), dtype=np.uint8)
-    for value, side in enumerate(sides, start=1):
-        labels[value, :side, :side] = value
-        labels[0, value * 3, : max(1, side // 2)] = value
-    return labels
-
-
-def plan_for(
-    labels: list[np.ndarray],
-    voxel: tuple[float, float, float] = (1.0, 1.0, 3.0),
-    **choices: object,
-) -> Plan:
-    names = [f"label {v}" for v in range(1, int(max(m.max() for m in labels)) + 1)]
-    volumes = [volume(m.astype(np.float32), voxel) for m in labels]
-    return planned(dataset_of(*names), volumes, labels, **choices)  # type: ignore[arg-type]
 
 
 # Intensities.
@@ -364,108 +330,3 @@ def test_names_that_differ_in_the_side_alone_are_a_pair(
     labels = discs(20, 20, 20)
     made = planned(dataset_of(*names), [volume(labels.astype(np.float32))], [labels])
     assert (made.sampling.mirror_axes == ()) == apart
-
-
-# Presets.
-
-
-@pytest.mark.parametrize(
-    ("size", "patch"),
-    # nnU-Net's own plans: 512 and 640 as they are; hippocampus 50 x 35 becomes 56 x 40.
-    [(512, 512), (640, 640), (50, 56), (35, 40), (500, 512), (7, 7), (8, 8)],
-)
-def test_patch_of_nnunet(size: int, patch: int) -> None:
-    assert nnunet_patch(size) == patch
-
-
-def test_paper_preset_keeps_nnunets_field_of_view() -> None:
-    """The readme's example: 512 pixels of 0.78125 mm become 896 of 0.4464."""
-    labels = np.zeros((3, 512, 512), np.uint8)
-    labels[1, 100:160, 100:160] = 1
-    made = plan_for([labels], (0.78125, 0.78125, 5.0), preset="paper-896")
-    assert made.sampling.patch == (896, 896)
-    assert made.sampling.spacing == (pytest.approx(0.4464, abs=5e-5),) * 2
-    assert made.preset == "paper-896"
-    assert any("512 x 512" in reason for reason in made.reasons)
-
-
-def test_paper_preset_on_an_oblong_slice_keeps_both_extents() -> None:
-    made = plan_for([discs(20, size=(384, 512))], (0.8, 1.0, 5.0), preset="paper-896")
-    assert made.sampling.patch == (896, 896)
-    # nnU-Net pads neither 384 nor 512.
-    assert made.sampling.spacing == pytest.approx((1.0 * 384 / 896, 0.8 * 512 / 896), abs=1e-6)
-
-
-def test_small_preset_asks_for_less() -> None:
-    labels = np.zeros((3, 512, 512), np.uint8)
-    labels[1, 100:112, 100:112] = 1
-    auto, small = (plan_for([labels], (0.9, 0.9, 3.0), preset=name) for name in ("auto", "small"))
-    assert auto.sampling.patch == (512, 512)
-    assert small.sampling.patch == (256, 256)
-    tokens = [
-        (512 * 0.9 / made.sampling.spacing[0] / 16) ** 2  # type: ignore[index]
-        for made in (auto, small)
-    ]
-    assert tokens == pytest.approx([56 * 56, 28 * 28], rel=0.01)
-
-
-def test_a_given_patch_or_spacing_beats_the_preset() -> None:
-    made = plan_for([discs(20, size=(400, 400))], largest_patch=128, preset="small")
-    assert made.sampling.patch == (128, 128)
-    given = plan_for([discs(20)], spacing=(0.5, 0.5), preset="paper-896")
-    assert given.sampling.spacing == (0.5, 0.5)
-
-
-def test_unknown_presets_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(MedDINOv3Error) as caught:
-        plan_for([discs(20)], preset="big")
-    assert caught.value.code == "no-preset"
-    assert all(name in caught.value.remedy for name in PRESETS)
-
-
-# Warnings, and the file.
-
-
-def test_even_spacings_and_shown_labels_need_no_warning() -> None:
-    assert plan_for([discs(20), discs(24)]).warnings == ()
-
-
-def test_wildly_different_spacings_are_named_with_figures() -> None:
-    labels = [discs(20)] * 3
-    spacings = [(0.5, 0.5, 3.0), (1.0, 1.0, 3.0), (2.0, 2.0, 3.0)]
-    volumes = [volume(m.astype(np.float32), s) for m, s in zip(labels, spacings, strict=True)]
-    (warning,) = planned(dataset_of("a"), volumes, labels).warnings
-    for part in ("4.0 times", "0.50 mm in 'case_0'", "2.00 mm in 'case_2'", "median 1.00 mm"):
-        assert part in warning
-
-
-def test_scans_of_another_plane_are_named() -> None:
-    labels = [discs(20)] * 3
-    spacings = [(1.0, 1.0, 5.0), (1.0, 1.0, 5.0), (5.0, 1.0, 1.0)]
-    volumes = [volume(m.astype(np.float32), s) for m, s in zip(labels, spacings, strict=True)]
-    warnings = planned(dataset_of("a"), volumes, labels).warnings
-    assert any("case_2" in text and "another plane" in text for text in warnings)
-
-
-def test_labels_that_never_occur_are_named() -> None:
-    labels = discs(20)
-    made = planned(dataset_of("a", "ghost"), [volume(labels.astype(np.float32))], [labels])
-    assert any("ghost" in text for text in made.warnings)
-
-
-def test_a_plan_is_read_back_as_it_was() -> None:
-    plan = plan_for([discs(20)], slice_offsets=(-3.0, 0.0, 3.0), preset="small")
-    assert Plan.from_json(plan.to_json()) == plan
-
-
-def test_plans_of_the_larger_data_sets(shared: Path) -> None:
-    hippocampus = read_dataset(shared / "msd_hippocampus_mr")
-    plan = make_plan(hippocampus, read_fingerprint(hippocampus, hippocampus.cases[:8]))
-    assert plan.sampling.orientation.slice_axis == "S"
-    assert plan.trained_on == "boxes"
-    assert plan.warnings == ()
-    assert plan.sampling.mirror_axes == (1,)
-    headneck = read_dataset(shared / "openkbp_headneck_ct")
-    plan = make_plan(headneck, read_fingerprint(headneck, headneck.cases[:4]))
-    assert plan.channels[0].intensity.kind == "ct"
-    assert plan.sampling.mirror_axes == (), "parotids are left and right"
