@@ -8,7 +8,7 @@ spacing, so that every pixel is interpolated once. Intensity changes are nnU-Net
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -115,6 +115,36 @@ def draw_frame(
         1 / random.uniform(*extent),
         (-1.0 if flips[0] else 1.0, -1.0 if flips[1] else 1.0),
     )
+
+
+def keep_in_sight(
+    frame: PatchFrame,
+    target: tuple[float, float],
+    patch: tuple[int, int],
+    spacing: tuple[float, float],
+    slice_spacing: tuple[float, float],
+) -> PatchFrame:
+    """Move a patch until a place lies in its middle half, however it is turned and scaled.
+
+    Args:
+        frame: the patch.
+        target: (row, column) in slice pixels.
+        patch, spacing: its size in pixels and their spacing in mm.
+        slice_spacing: mm.
+    """
+    cos, sin = math.cos(frame.rotation), math.sin(frame.rotation)
+    down, right = (
+        (place - middle) * step * frame.zoom
+        for place, middle, step in zip(target, frame.centre, slice_spacing, strict=True)
+    )
+    along = (cos * down + sin * right, cos * right - sin * down)  # mm along the patch's edges
+    y, x = (
+        min(max(mm, -count * step / 4), count * step / 4)
+        for mm, count, step in zip(along, patch, spacing, strict=True)
+    )
+    row = target[0] - (cos * y - sin * x) / (frame.zoom * slice_spacing[0])
+    column = target[1] - (sin * y + cos * x) / (frame.zoom * slice_spacing[1])
+    return replace(frame, centre=(row, column))
 
 
 def sampling_grid(

@@ -4,12 +4,10 @@ Slices are oriented and normalised once by the code that inference uses and kept
 own resolution (resampling is composed with the augmentation's transform), so the cache depends
 neither on the plan's spacing or patch nor on its context.
 
-Images are stored as float16. The scan's own integers would take as much for CT and need the
-fitted statistics, the mask and the gaps with every slice; float16 holds the result of all that.
-Its rounding is 5e-4 of a value: under a thousandth of a standard deviation for values within
-two of the mean, and in the root mean square for any scan that is standardised. Where a scheme
-leaves values for which that is not so (a large offset, an overflow), the case is stored as
-float32.
+Images are stored as float16, each channel relative to its mean and standard deviation over the
+case, so that rounding is at most a thousandth of a deviation for values within four of them,
+whatever the intensity scheme. The scan's own integers would be exact and take as much for CT,
+but would need the fitted statistics, masks and filled gaps with every slice.
 
 A case is one folder, renamed into place when complete: ``image.npy`` (slices, channels, rows,
 columns), ``labels.npy`` (slices, rows, columns) and ``case.json``, which holds what it depends
@@ -25,7 +23,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +43,12 @@ from torch import Tensor
 
 from meddinov3_training.array_file import ArrayFile, ArrayWriter
 from meddinov3_training.dataset import Case, Dataset, read_case_label
+from meddinov3_training.in_threads import in_threads, one_thread
 
 FORMAT = 1
 IMAGE, LABELS, RECORD = "image.npy", "labels.npy", "case.json"
 HALF = np.dtype(np.float16)
-ROUNDING = 1e-3  # of a standard deviation, root mean square
+CPU = torch.device("cpu")
 SPARE = 64 * 2**20  # bytes left free for the run's other files
 
 
@@ -65,6 +63,8 @@ class Record:
         spacing: (slices, rows, columns) in mm.
         slices_with: for each label value, in decimals, the slices that show it.
         notes: what the user should know about the scan.
+        offset, scale: for each channel; a normalised value is scale times the stored one, plus
+            offset.
         image: (slices, channels, rows, columns).
         labels: (slices, rows, columns).
     """
@@ -75,6 +75,8 @@ class Record:
     spacing: tuple[float, float, float]
     slices_with: dict[str, tuple[int, ...]]
     notes: tuple[str, ...]
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
     image: ArrayFile
     labels: ArrayFile
 
@@ -125,7 +127,12 @@ class CachedCase:
         """Slice `number` with its context, (offsets * channels, rows, columns) float32."""
         indices = neighbours(number, self.slice_offsets, self.record.spacing[0], (0, self.count))
         planes = [self.record.image.read(self.folder / IMAGE, index) for index in indices]
-        return torch.from_numpy(np.concatenate(planes)).float()
+        image = torch.from_numpy(np.concatenate(planes)).float()
+        scale, offset = (
+            torch.tensor(values).repeat(len(indices))[:, None, None]
+            for values in (self.record.scale, self.record.offset)
+        )
+        return image.mul_(scale).add_(offset)
 
     def labels(self, number: int) -> Tensor:
         """Label-map values of slice `number`, (rows, columns) int64."""
@@ -133,20 +140,17 @@ class CachedCase:
         return torch.from_numpy(plane.astype(np.int64))
 
 
-def cache_bytes(cases: Sequence[Case], dataset: Dataset, description: ModelDescription) -> int:
+def cache_bytes(cases: Sequence[Case], dataset: Dataset) -> int:
     """How much room the cache of `cases` will take, from the scans' headers.
 
     Args:
         cases: to be cached.
-        dataset: for the label values.
-        description: for the intensity schemes.
+        dataset: for channels and label values.
 
     Raises:
         MedDINOv3Error: a file cannot be read.
     """
-    # Only a fixed shift and scale can leave values that float16 does not hold.
-    image = sum(4 if c.intensity.kind == "fixed" else 2 for c in description.channels)
-    voxel = image + _label_type(dataset).itemsize
+    voxel = len(dataset.channels) * HALF.itemsize + _label_type(dataset).itemsize
     return sum(_voxels(case) * voxel for case in cases)
 
 
@@ -169,8 +173,7 @@ def build_cache(
         dataset: names and labels; its files are only read.
         description: orientation, channels and context of the model in training.
         folder: the cache's.
-        workers: cases prepared at a time, in threads: reading, unpacking and computing run
-            outside Python's lock. Each holds one scan and its label map.
+        workers: cases prepared at a time, in threads; each holds one scan and its label map.
         report: told after each case.
         stop: asked before each case.
 
@@ -186,21 +189,18 @@ def build_cache(
         _sweep(folder, cases, places)
         records = [read_record(place, key) for place, key in zip(places, keys, strict=True)]
         missing = [n for n, record in enumerate(records) if record is None]
-        steps.advance(len(cases) - len(missing))
-        _check_room(folder, cache_bytes([cases[n] for n in missing], dataset, description))
+        if len(missing) < len(cases):
+            steps.advance(len(cases) - len(missing))
+        _check_room(folder, cache_bytes([cases[n] for n in missing], dataset))
 
         def build(number: int) -> Record:
             steps.check()
-            return _build(cases[number], dataset, description, keys[number], places[number])
+            with one_thread():
+                return _build(cases[number], dataset, description, keys[number], places[number])
 
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            try:
-                for number, record in zip(missing, pool.map(build, missing), strict=True):
-                    records[number] = record
-                    steps.advance()
-            except BaseException:  # the other cases need not be built any more
-                pool.shutdown(cancel_futures=True)
-                raise
+        for number, record in zip(missing, in_threads(build, missing, workers), strict=True):
+            records[number] = record
+            steps.advance()
     offsets = description.sampling.slice_offsets
     return [
         _open(place, record, offsets)
@@ -330,13 +330,12 @@ def _build(
     view = orientation.view(label_map, volume.grid)
     with whole_folder(place) as temporary:
         labels, shown = _write_labels(temporary / LABELS, view, _label_type(dataset))
-        image = _write_image(
-            temporary / IMAGE, source, (len(view), len(description.channels), *source.size)
-        )
+        offset, scale = _moments(source, len(view))
+        image = _write_image(temporary / IMAGE, source, len(view), offset, scale)
         shown.pop(str(description.ignore_label), None)
         record = Record(
             FORMAT, key, case.id, orientation.spacing(volume.grid), shown, tuple(source.notes),
-            image, labels,
+            tuple(offset.tolist()), tuple(scale.tolist()), image, labels,
         )  # fmt: skip
         text = json.dumps(to_plain(record)) + "\n"
         (temporary / RECORD).write_text(text, encoding="utf-8", newline="\n")
@@ -358,23 +357,25 @@ def _write_labels(
     return file.written, shown
 
 
-def _write_image(path: Path, source: SliceSource, shape: tuple[int, ...]) -> ArrayFile:
-    """Write normalised slices in half precision, or in single if that would lose too much."""
-    cpu = torch.device("cpu")
-    count, total, squares, lost = 0, 0.0, 0.0, 0.0
-    with ArrayWriter(path, shape, HALF) as file, np.errstate(over="ignore", invalid="ignore"):
-        for number in range(shape[0]):
-            values = source.batch([number], cpu)[0].numpy()
-            half = values.astype(HALF)
-            file.append(half)
-            lost += float(((half.astype(np.float32) - values) ** 2).sum(dtype=np.float64))
-            total += float(values.sum(dtype=np.float64))
-            squares += float(np.square(values, dtype=np.float64).sum())
-            count += values.size
-    spread = squares / count - (total / count) ** 2
-    if lost / count <= ROUNDING**2 * spread or not lost:
-        return file.written
-    with ArrayWriter(path, shape, np.dtype(np.float32)) as file:
-        for number in range(shape[0]):
-            file.append(source.batch([number], cpu)[0].numpy())
+def _moments(source: SliceSource, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel of the normalised slices; 1 where it is 0."""
+    means, squares = [], []
+    for number in range(count):
+        values = source.batch([number], CPU)[0].double().flatten(1)
+        means.append(values.mean(dim=1).numpy())
+        squares.append(values.var(dim=1, correction=0).numpy())
+    mean = np.mean(means, axis=0)
+    spread = np.sqrt(np.mean(squares, axis=0) + np.var(means, axis=0))
+    return mean, np.where(spread > 0, spread, 1.0)
+
+
+def _write_image(
+    path: Path, source: SliceSource, count: int, offset: np.ndarray, scale: np.ndarray
+) -> ArrayFile:
+    with ArrayWriter(path, (count, len(offset), *source.size), HALF) as file:
+        for number in range(count):
+            values = source.batch([number], CPU)[0].numpy()
+            values -= offset[:, None, None].astype(np.float32)
+            values /= scale[:, None, None].astype(np.float32)
+            file.append(values)
     return file.written

@@ -26,6 +26,7 @@ from meddinov3_training.checkpoint import remove_checkpoints
 from meddinov3_training.curves import Curve
 from meddinov3_training.dataset import content_hash
 from meddinov3_training.distributed import Group, join
+from meddinov3_training.intensity_changes import load_changes
 from meddinov3_training.learner import Learner
 from meddinov3_training.loop import Batches, Loop, Outcome, Schedule
 from meddinov3_training.objective import Objective
@@ -69,6 +70,7 @@ def finetune(
     if resume:
         settings = read_settings(output)
     settings.check()
+    load_changes(settings.augmentation)  # a missing library should show now
     group, device = join(choose_device(settings.device))
     try:
         return _finetune(dataset_folder, output, settings, listener, resume, group, device)
@@ -230,7 +232,7 @@ def _cached(task: Task, run: Run, group: Group) -> tuple[list[CachedCase], list[
         )
 
     if group.first:
-        size = cache_bytes(cases, task.dataset, task.description)
+        size = cache_bytes(cases, task.dataset)
         run.tell("preparing", what="caching slices", mib=round(size / 2**20))
         made = build()
     group.wait()

@@ -8,7 +8,6 @@ follows. Only one scan is in memory for each worker.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,7 @@ from meddinov3.volume import Volume
 from scipy import ndimage
 
 from meddinov3_training.dataset import Case, Dataset, read_case_label
+from meddinov3_training.in_threads import in_threads
 
 SAMPLES_PER_CASE = 20_000
 SEED = 1234  # nnU-Net's
@@ -116,14 +116,9 @@ def read_fingerprint(
         )
 
     read = []
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        try:
-            for found in pool.map(look, enumerate(cases)):
-                read.append(found)
-                steps.advance()
-        except BaseException:  # the other cases need not be read any more
-            pool.shutdown(cancel_futures=True)
-            raise
+    for found in in_threads(look, enumerate(cases), workers):
+        read.append(found)
+        steps.advance()
     return join(read)
 
 

@@ -35,7 +35,7 @@ def change_intensities(
     Raises:
         MedDINOv3Error: batchgeneratorsv2 is not installed.
     """
-    noise, rest = _transforms(augmentation)
+    noise, rest = load_changes(augmentation)
     first, second = (int(part) for part in np.random.SeedSequence(seed).generate_state(2))
     with _seeded(first):
         patch = noise(image=patch)["image"]
@@ -71,8 +71,12 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @functools.cache
-def _transforms(augmentation: Augmentation) -> tuple[Any, Any]:
-    """The noise, and everything after it, which is nnU-Net's order."""
+def load_changes(augmentation: Augmentation) -> tuple[Any, Any]:
+    """batchgeneratorsv2's noise, and everything after it, which is nnU-Net's order.
+
+    Raises:
+        MedDINOv3Error: batchgeneratorsv2 is not installed.
+    """
     try:
         from batchgeneratorsv2.transforms.intensity.brightness import (
             MultiplicativeBrightnessTransform,
@@ -92,6 +96,7 @@ def _transforms(augmentation: Augmentation) -> tuple[Any, Any]:
             f"Training needs a package that is not here: {error.name}.",
             "Install batchgeneratorsv2 and scikit-image (pip install batchgeneratorsv2).",
         ) from error
+    # Called a variance there, it is the standard deviation.
     noise = GaussianNoiseTransform((0, 0.1), p_per_channel=1, synchronize_channels=True)
     # Its benchmark of two convolutions would let the clock decide about the last bits.
     blur = GaussianBlurTransform(

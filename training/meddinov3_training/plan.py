@@ -89,7 +89,9 @@ def make_plan(
     native = np.median(spacings[:, 1:], axis=0)
     reasons = [f"slices run along {orientation.slice_axis}, the coarsest axis"]
     if limits.square is not None and spacing is None:
-        spacing, patch = _square(limits.square, native, extent[1:], reasons)
+        spacing = _square(limits.square, native, extent[1:], reasons)
+        edge = min(limits.square, (largest_patch or limits.square) // PIXELS * PIXELS)
+        patch = (edge, edge)
     else:
         if spacing is None:
             smallest = _smallest_structure(fingerprint, axes[0])
@@ -174,8 +176,8 @@ def _patch(spacing: tuple[float, float], extent: np.ndarray, largest: int) -> tu
 
 def _square(
     pixels: int, native: np.ndarray, extent: np.ndarray, reasons: list[str]
-) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Spacing and patch of MedDINOv3's ``2d_896``: nnU-Net's field of view on more pixels.
+) -> tuple[float, float]:
+    """Spacing of MedDINOv3's ``2d_896``: nnU-Net's field of view on more pixels.
 
     Its spacing is nnU-Net's times nnU-Net's patch over 896, along each axis by itself.
     """
@@ -187,7 +189,7 @@ def _square(
         f"nnU-Net's 2D plan would take {patch[0]} x {patch[1]} pixels of {native[0]:.3f} x "
         f"{native[1]:.3f} mm; the same field of view on {pixels} x {pixels} pixels"
     )
-    return (rows, columns), (pixels, pixels)
+    return (rows, columns)
 
 
 def nnunet_patch(size: int) -> int:

@@ -7,7 +7,6 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +20,11 @@ from meddinov3_training.augmentation import (
     cut_image,
     cut_labels,
     draw_frame,
+    keep_in_sight,
     sampling_grid,
 )
 from meddinov3_training.cache import CachedCase
+from meddinov3_training.in_threads import one_thread
 from meddinov3_training.intensity_changes import change_intensities
 
 FOREGROUND_SHARE = 1 / 3  # nnU-Net's
@@ -68,7 +69,7 @@ class Samples(Dataset[Sample]):
         Returns:
             Patch (C, rows, columns) float32 and label-map values (rows, columns) int64.
         """
-        with _one_thread():
+        with one_thread():
             return self._draw(Random(self._seed, index))
 
     def _draw(self, random: Random) -> Sample:
@@ -84,8 +85,15 @@ class Samples(Dataset[Sample]):
             case = self._cases[random.choose(len(self._cases))]
             number = random.choose(case.count)
         labels = case.labels(number)
-        centre = self._centre(random, case, labels, value)
+        target = None
+        if value is not None:
+            pixels = (labels == value).nonzero()
+            row, column = pixels[random.choose(len(pixels))].tolist()
+            target = (float(row), float(column))
+        centre = self._centre(random, case, target)
         frame = draw_frame(random, self._augmentation, sampling, centre)
+        if target is not None:
+            frame = keep_in_sight(frame, target, sampling.patch, sampling.spacing, case.spacing)
         grid = sampling_grid(frame, sampling.patch, sampling.spacing, case.size, case.spacing)
         image = cut_image(case.image(number)[None], grid)[0]
         seed, slices_in = random.choose(2**63), len(sampling.slice_offsets)
@@ -93,32 +101,24 @@ class Samples(Dataset[Sample]):
         return image, cut_labels(labels, grid)
 
     def _centre(
-        self, random: Random, case: CachedCase, labels: Tensor, value: int | None
+        self, random: Random, case: CachedCase, target: tuple[float, float] | None
     ) -> tuple[float, float]:
-        """Middle of the patch in slice pixels: over the structure, or anywhere it fits."""
+        """Middle of the patch in slice pixels: around the target, or anywhere it fits."""
         sampling = self._sampling
         assert sampling.patch is not None and sampling.spacing is not None
-        target = None
-        if value is not None:
-            pixels = (labels == value).nonzero()
-            target = pixels[random.choose(len(pixels))].tolist()
         centre = []
         for axis in (0, 1):
             length = case.size[axis]
             reach = sampling.patch[axis] * sampling.spacing[axis] / case.spacing[axis]
             jitter = self._augmentation.shift * sampling.spacing[axis] / case.spacing[axis]
-            low, high = sorted((reach / 2, length - reach / 2))
+            low, high = reach / 2, length - reach / 2
             if reach >= length:
                 low = high = length / 2
             place = random.uniform(low, high)
-            spread = reach / 4
             if target is not None:
-                place = target[axis] + random.uniform(-spread, spread)
+                place = target[axis] + random.uniform(-reach / 4, reach / 4)
                 place = min(max(place, low), high)
-            place += random.uniform(-jitter, jitter)
-            if target is not None:  # also when turned and enlarged the structure stays in sight
-                place = min(max(place, target[axis] - spread), target[axis] + spread)
-            centre.append(place - 0.5)
+            centre.append(place + random.uniform(-jitter, jitter) - 0.5)
         return (centre[0], centre[1])
 
 
@@ -211,14 +211,3 @@ def _stack(samples: Sequence[Sample]) -> Sample:
     together = torch.stack(labels)
     kind = torch.uint8 if int(together.max()) <= 255 else torch.int32
     return torch.stack(images), together.to(kind)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums over pixels depend on how many threads share them; worker processes have one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from cached_cases import STILL
 from meddinov3.description import Sampling
 from meddinov3.inference.plane import network_size, to_network
 from meddinov3_training.augmentation import (
+    NNUNET,
+    ORIENTED,
     Augmentation,
     PatchFrame,
     Random,
-    change_intensities,
     cut_image,
     cut_labels,
     draw_frame,
+    keep_in_sight,
     sampling_grid,
 )
 from scipy import ndimage
 from torch import Tensor
 
 QUARTER = math.pi / 2
-STILL = Augmentation(
-    rotation_p=0, scaling_p=0, shift=0, noise_p=0, blur_p=0, brightness_p=0,
-    contrast_p=0, low_resolution_p=0, gamma_p=0,
-)  # fmt: skip
 
 
 def middle(size: tuple[int, int]) -> tuple[float, float]:
@@ -187,137 +185,125 @@ def test_beyond_the_edge_image_and_labels_are_zero() -> None:
     np.testing.assert_array_equal(labels.numpy(), 6 * inside)
 
 
+def test_labels_equal_those_of_one_map_each() -> None:
+    """As nnU-Net resamples a segmentation: a map for each label, linear, then the largest."""
+    random = Random(0)
+    for number in range(200):
+        height, width = 1 + random.choose(40), 1 + random.choose(40)
+        labels = torch.zeros(height, width, dtype=torch.int64)
+        for value in (1, 2, 300):
+            row, column = random.choose(height), random.choose(width)
+            labels[row : row + random.choose(20), column : column + random.choose(20)] = value
+        frame = PatchFrame(
+            (random.uniform(-5, height + 5), random.uniform(-5, width + 5)),
+            random.uniform(-4, 4) if number % 3 else 0.0,
+            random.uniform(0.5, 2),
+            (1.0, -1.0 if number % 2 else 1.0),
+        )
+        patch = (1 + random.choose(60), 1 + random.choose(60))
+        grid = sampling_grid(frame, patch, (0.7, 1.0), (height, width), (1.0, 1.3))
+        values = labels.unique()
+        maps = (labels[None] == values[:, None, None]).float()[None]
+        maps = torch.nn.functional.grid_sample(
+            maps, grid, "bilinear", "border", align_corners=False
+        )[0]
+        inside = (grid[0].abs() <= 1).all(dim=-1)
+        assert torch.equal(cut_labels(labels, grid), values[maps.argmax(dim=0)] * inside)
+
+
+def test_a_marked_point_goes_where_the_transform_says() -> None:
+    """Turned by 30 degrees, twice as large, mirrored: a dot 10 mm below and 4 mm right."""
+    size, spacing, target = (81, 61), (1.0, 2.0), (0.5, 0.25)
+    labels = torch.zeros(size, dtype=torch.int64)
+    labels[50, 32] = 1
+    frame = PatchFrame((40.0, 30.0), math.radians(30), 2.0, (1.0, -1.0))
+    grid = sampling_grid(frame, (161, 321), target, size, spacing)
+    # 10 mm down and 4 right; turned back by 30 degrees: down 10 cos + 4 sin = 10.660, right
+    # 4 cos - 10 sin = -1.536; twice as large and the columns mirrored: 21.32 and 3.07 mm from
+    # the patch's middle, which are 42.6 and 12.3 pixels.
+    found = cut_labels(labels, grid).nonzero().double().mean(dim=0)
+    assert found.tolist() == pytest.approx([80 + 42.64, 160 + 12.29], abs=0.3)
+    image = cut_image(labels[None, None].float(), grid)[0, 0]
+    row, column = divmod(int(image.argmax()), 321)
+    assert (row, column) == (pytest.approx(122.64, abs=0.6), pytest.approx(172.29, abs=0.6))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_patch_is_moved_until_a_place_is_in_its_middle_half(seed: int) -> None:
+    random = Random(seed)
+    target, patch, spacing, own = (30.0, 20.0), (40, 60), (0.5, 0.8), (1.0, 1.5)
+    labels = torch.zeros(60, 40, dtype=torch.int64)
+    labels[29:32, 19:22] = 1
+    frame = PatchFrame(
+        (random.uniform(0, 60), random.uniform(0, 40)),
+        random.uniform(-math.pi, math.pi),
+        random.uniform(0.7, 1.4),
+        (1.0, (-1.0, 1.0)[seed % 2]),
+    )
+    moved = keep_in_sight(frame, target, patch, spacing, own)
+    grid = sampling_grid(moved, patch, spacing, (60, 40), own)
+    row, column = cut_labels(labels, grid).nonzero().double().mean(dim=0).tolist()
+    assert 10 - 1 <= row <= 29 + 1
+    assert 15 - 1 <= column <= 44 + 1
+    assert keep_in_sight(moved, target, patch, spacing, own).centre == pytest.approx(moved.centre)
+
+
 # What is drawn.
 
 
-def test_frames_stay_in_their_ranges() -> None:
-    random, sampling = Random(0), Sampling(mirror_axes=(1,))
-    frames = [
-        draw_frame(random, Augmentation(rotation_p=1, scaling_p=1), sampling, (5.0, 6.0))
-        for _ in range(400)
-    ]
-    turns = np.degrees([frame.rotation for frame in frames])
-    zooms = np.log([frame.zoom for frame in frames]) / math.log(1.3)
-    for values, limit in ((turns, 30), (zooms, 1)):
-        assert np.abs(values).max() <= limit * (1 + 1e-6)
-        assert values.min() < -0.9 * limit < 0.9 * limit < values.max()
-        assert abs(values.mean()) < 0.15 * limit  # five standard errors
+def frames_of(
+    augmentation: Augmentation, sampling: Sampling, count: int = 2000
+) -> list[PatchFrame]:
+    return [draw_frame(Random(0, n), augmentation, sampling, (5.0, 6.0)) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "patch", "limit", "extent"),
+    [
+        (NNUNET, (64, 64), 180, (0.7, 1.4)),
+        (NNUNET, (64, 96), 180, (0.7, 1.4)),
+        (NNUNET, (64, 112), 15, (0.7, 1.4)),  # over 1.5 times as long
+        (ORIENTED, (64, 64), 30, (1 / 1.3, 1.3)),
+        (ORIENTED, (64, 112), 30, (1 / 1.3, 1.3)),
+    ],
+)
+def test_frames_stay_in_their_ranges(
+    augmentation: Augmentation,
+    patch: tuple[int, int],
+    limit: float,
+    extent: tuple[float, float],
+) -> None:
+    frames = frames_of(augmentation, Sampling(patch=patch, mirror_axes=(1,)))
+    turns = np.degrees([f.rotation for f in frames if f.rotation])
+    extents = np.array([1 / f.zoom for f in frames if f.zoom != 1])
+    for values, (low, high), chance in (
+        (turns, (-limit, limit), augmentation.rotation_p),
+        (extents, extent, augmentation.scaling_p),
+    ):
+        assert low <= values.min() < values.max() <= high
+        assert values.min() < low + 0.1 * (high - low)
+        assert values.max() > high - 0.1 * (high - low)
+        # Uniform: a standard deviation of 0.29 of the range, and at least 300 values.
+        assert values.mean() == pytest.approx((low + high) / 2, abs=5 * 0.29 * (high - low) / 17)
+        assert len(values) / 2000 == pytest.approx(chance, abs=5 * math.sqrt(0.25 / 2000))
     assert {frame.centre for frame in frames} == {(5.0, 6.0)}
     assert {frame.mirror[0] for frame in frames} == {1.0}
-    assert 140 < sum(frame.mirror[1] < 0 for frame in frames) < 260
+    assert 880 < sum(frame.mirror[1] < 0 for frame in frames) < 1120  # 1000 and five times 22
 
 
-def test_half_of_the_frames_are_not_turned() -> None:
-    random = Random(1)
-    frames = [draw_frame(random, Augmentation(), Sampling(), (0.0, 0.0)) for _ in range(400)]
-    assert 140 < sum(frame.rotation == 0 for frame in frames) < 260
-    assert 140 < sum(frame.zoom == 1 for frame in frames) < 260
+def test_nothing_is_drawn_without_chances() -> None:
+    for frame in frames_of(STILL, Sampling(), 20):
+        assert frame == PatchFrame((5.0, 6.0))
 
 
-# Intensities.
-
-
-def test_without_probabilities_nothing_changes() -> None:
-    patch = noise(2, 32, 32)
-    assert torch.equal(change_intensities(patch.clone(), Random(0), STILL), patch)
-    for seed in range(20):
-        frame = draw_frame(Random(seed), STILL, Sampling(), (1.0, 2.0))
-        assert frame == PatchFrame((1.0, 2.0))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_gamma_keeps_mean_spread_and_order(seed: int) -> None:
-    patch = noise(1, 40, 40, seed=seed).exp() - 3  # skewed, so that gamma matters
-    changed = change_intensities(patch, Random(seed), replace(STILL, gamma_p=1))
-    assert (changed - patch).abs().max() > 0.01
-    assert changed.mean().item() == pytest.approx(patch.mean().item(), abs=1e-4)
-    assert changed.std().item() == pytest.approx(patch.std().item(), rel=1e-4)
-    along = changed.flatten()[patch.flatten().argsort()]
-    assert (along.diff() >= -1e-5).all()
-
-
-def test_brightness_multiplies_by_three_quarters_to_five_quarters() -> None:
-    patch, factors = noise(1, 16, 16), []
-    for seed in range(40):
-        changed = change_intensities(patch, Random(seed), replace(STILL, brightness_p=1))
-        factors.append((changed / patch).median().item())
-        assert torch.allclose(changed, patch * factors[-1], atol=1e-5)
-    assert 0.75 <= min(factors) < 0.85
-    assert 1.15 < max(factors) <= 1.25
-
-
-def test_contrast_keeps_the_mean_and_the_range() -> None:
-    # Two steps from the mean are reached by few pixels, so that clipping hardly moves the mean.
-    patch = torch.tensor([[-2.0, 2.0] + [-1.0, 0.0, 1.0] * 20]).reshape(1, 1, -1)
-    spreads = []
-    for seed in range(30):
-        changed = change_intensities(patch, Random(seed), replace(STILL, contrast_p=1))
-        assert changed.mean().item() == pytest.approx(0, abs=1e-5)
-        assert changed.abs().max() <= 2
-        spreads.append(changed[0, 0, 4].item())  # was 1
-    assert 0.75 <= min(spreads) < 0.85
-    assert 1.15 < max(spreads) <= 1.25
-
-
-def test_noise_has_a_variance_of_at_most_a_tenth() -> None:
-    variances = []
-    for seed in range(40):
-        changed = change_intensities(
-            torch.zeros(1, 64, 64), Random(seed), replace(STILL, noise_p=1)
-        )
-        variances.append(changed.var().item())
-        assert abs(changed.mean().item()) < 5 * math.sqrt(0.1) / 64
-    assert max(variances) <= 0.1 * 1.1  # a variance of 4096 samples is known to 2 per cent
-    assert np.mean(variances) == pytest.approx(0.05, abs=0.02)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_blur_is_a_gaussian_of_half_a_pixel_to_one(seed: int) -> None:
-    point = torch.zeros(2, 15, 15)
-    point[0, 7, 7] = 1
-    blurred = change_intensities(point, Random(seed), replace(STILL, blur_p=1)).numpy()
-    # Neighbours fall off by exp(-1 / (2 sigma^2)).
-    sigma = math.sqrt(-0.5 / math.log(blurred[0, 7, 8] / blurred[0, 7, 7]))
-    assert 0.5 <= sigma <= 1
-    expected = ndimage.gaussian_filter(point[0].double().numpy(), sigma, radius=round(3 * sigma))
-    np.testing.assert_allclose(blurred[0], expected, atol=1e-6)
-    assert (blurred[1] == 0).all(), "channels must not mix"
-
-
-def test_blur_and_low_resolution_keep_an_even_patch() -> None:
-    even = torch.full((1, 33, 47), 1.7)
-    for augmentation in (replace(STILL, blur_p=1), replace(STILL, low_resolution_p=1)):
-        changed = change_intensities(even, Random(3), augmentation)
-        assert torch.allclose(changed, even, atol=1e-5)
-
-
-def test_low_resolution_loses_detail_only() -> None:
-    fine, coarse = noise(1, 48, 48), smooth(48, 48)[0]
-    augmentation = replace(STILL, low_resolution_p=1)
-    kept = []
-    for seed in range(10):
-        assert (change_intensities(coarse, Random(seed), augmentation) - coarse).abs().mean() < 0.2
-        changed = change_intensities(fine, Random(seed), augmentation)
-        assert changed.shape == fine.shape
-        kept.append(torch.corrcoef(torch.stack([changed.flatten(), fine.flatten()]))[0, 1].item())
-    assert min(kept) < 0.8
-    assert max(kept) > min(kept) + 0.05, "the factor must vary"
-
-
-def test_changes_repeat_for_the_same_seed() -> None:
-    patch = noise(2, 24, 24)
-    always = Augmentation(noise_p=1, blur_p=1, brightness_p=1, contrast_p=1, gamma_p=1)
-    first, again, other = (change_intensities(patch, Random(s), always) for s in (4, 4, 5))
-    assert torch.equal(first, again)
-    assert not torch.allclose(first, other, atol=0.01)
-    assert torch.isfinite(first).all()
-
-
-def test_an_even_patch_survives_every_change() -> None:
-    always = Augmentation(
-        noise_p=0, blur_p=1, brightness_p=1, contrast_p=1, low_resolution_p=1, gamma_p=1
-    )
-    for value in (0.0, -2.5):
-        changed = change_intensities(torch.full((1, 20, 20), value), Random(0), always)
-        assert torch.isfinite(changed).all()
-        assert changed.std() < 1e-3
+def test_numbers_follow_from_seed_and_index() -> None:
+    drawn = {
+        (seed, index): [Random(seed, index).uniform(0, 1), Random(seed, index).choose(10**9)]
+        for seed in (0, 1, -1)
+        for index in range(50)
+    }
+    again = [Random(1, 7).uniform(0, 1), Random(1, 7).choose(10**9)]
+    assert drawn[1, 7] == again
+    assert len({tuple(values) for values in drawn.values()}) == 150
+    first = [values[0] for values in drawn.values()]
+    assert np.mean(first) == pytest.approx(0.5, abs=5 * 0.29 / math.sqrt(150))

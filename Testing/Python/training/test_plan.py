@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import permutations, product
 from math import pi, sqrt
 from pathlib import Path
@@ -11,50 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from cached_cases import dataset_of
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.grid import Grid
-from meddinov3.labels import Label, default_colour
-from meddinov3.volume import Volume, join_channels, volume_of
-from meddinov3_training.dataset import Case, Dataset
-from meddinov3_training.plan import Plan, make_plan
+from meddinov3.volume import join_channels, volume_of
+from planned_cases import discs, plan_for, planned, volume
 
 CODES = [
     "".join(letters)
     for axes in permutations(["LR", "PA", "SI"])
     for letters in product(*axes)
 ]  # fmt: skip
-
-
-def dataset(*names: str, channels: tuple[str, ...] = ("MR",), **changes: object) -> Dataset:
-    labels = tuple(Label(n, v, default_colour(v)) for v, n in enumerate(names or ("a",), start=1))
-    case = Case("a", (Path("a.nrrd"),) * len(channels), Path("b.nrrd"))
-    members = tuple((label.value,) for label in labels)
-    made = Dataset("test", channels, labels, members, False, None, (case,))
-    return replace(made, **changes)  # type: ignore[arg-type]
-
-
-def volume(array: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 3.0)) -> Volume:
-    """A scan in LPS order; `spacing` (i, j, k)."""
-    return Volume((array,), Grid(array.shape[::-1], spacing, (0.0, 0.0, 0.0), np.eye(3)))
-
-
-def discs(*sides: int, slices: int = 4, size: tuple[int, int] = (96, 96)) -> np.ndarray:
-    """Label n is a square of `sides`[n - 1] pixels in slice n, and smaller in slice 0."""
-    labels = np.zeros((slices, *size), dtype=np.uint8)
-    for value, side in enumerate(sides, start=1):
-        labels[value, :side, :side] = value
-        labels[0, value * 3, : max(1, side // 2)] = value
-    return labels
-
-
-def plan_for(
-    labels: list[np.ndarray],
-    voxel: tuple[float, float, float] = (1.0, 1.0, 3.0),
-    **choices: object,
-) -> Plan:
-    names = [f"label {v}" for v in range(1, int(max(m.max() for m in labels)) + 1)]
-    volumes = [volume(m.astype(np.float32), voxel) for m in labels]
-    return make_plan(dataset(*names), volumes, labels, **choices)  # type: ignore[arg-type]
 
 
 # Intensities.
@@ -72,7 +38,7 @@ def test_ct_takes_percentiles_and_unclipped_moments_of_the_foreground() -> None:
     scan[scan == 900] += np.random.default_rng(0).integers(
         -900, 900, (scan == 900).sum(), dtype=np.int16
     )
-    plan = make_plan(dataset(channels=("CT",)), [volume(scan)], [labels])
+    plan = planned(dataset_of(channels=("CT",)), [volume(scan)], [labels])
     scheme = plan.channels[0].intensity
     assert scheme.kind == "ct"
     assert scheme.clip == (40, 60)
@@ -85,7 +51,7 @@ def test_ct_takes_percentiles_and_unclipped_moments_of_the_foreground() -> None:
 def test_ct_percentiles_are_half_a_per_cent_from_the_ends() -> None:
     scan = np.arange(100_000, dtype=np.float32).reshape(10, 100, 100) / 100  # 0 to 1000
     labels = np.ones(scan.shape, dtype=np.uint8)
-    scheme = make_plan(dataset(channels=("ct",)), [volume(scan)], [labels]).channels[0].intensity
+    scheme = planned(dataset_of(channels=("ct",)), [volume(scan)], [labels]).channels[0].intensity
     assert scheme.clip is not None
     assert scheme.clip[0] == pytest.approx(5, abs=2)
     assert scheme.clip[1] == pytest.approx(995, abs=2)
@@ -97,7 +63,7 @@ def test_cases_weigh_the_same_whatever_their_size() -> None:
     small, large = np.zeros((4, 50, 50), np.uint8), np.ones((4, 50, 50), np.uint8)
     small[0, :5, :5] = 1
     scans = [volume(np.full(large.shape, value, np.int16)) for value in (100, 200)]
-    scheme = make_plan(dataset(channels=("CT",)), scans, [small, large]).channels[0].intensity
+    scheme = planned(dataset_of(channels=("CT",)), scans, [small, large]).channels[0].intensity
     assert (scheme.clip, scheme.mean, scheme.std) == ((100, 200), 150, 50)
 
 
@@ -106,7 +72,7 @@ def test_each_channel_has_the_figures_of_its_own_voxels() -> None:
     labels[1, :10, :10] = 1
     first, second = np.full(labels.shape, -7, np.int16), np.full(labels.shape, 30, np.int16)
     scan = join_channels([volume(first), volume(second)])
-    channels = make_plan(dataset(channels=("CT", "CT")), [scan], [labels]).channels
+    channels = planned(dataset_of(channels=("CT", "CT")), [scan], [labels]).channels
     assert [channel.intensity.mean for channel in channels] == [-7, 30]
     assert [channel.intensity.std for channel in channels] == [1e-3, 1e-3]  # never zero
 
@@ -118,7 +84,7 @@ def test_each_channel_has_the_figures_of_its_own_voxels() -> None:
 )  # fmt: skip
 def test_other_schemes_follow_the_channel_name(name: str, kind: str, std: float) -> None:
     scan = volume(np.arange(6400, dtype=np.float32).reshape(4, 40, 40))
-    (channel,) = make_plan(dataset(channels=(name,)), [scan], [discs(5, size=(40, 40))]).channels
+    (channel,) = planned(dataset_of(channels=(name,)), [scan], [discs(5, size=(40, 40))]).channels
     assert channel.name == name
     scheme = channel.intensity
     assert (scheme.kind, scheme.clip, scheme.mean, scheme.std) == (kind, None, 0, std)
@@ -127,7 +93,7 @@ def test_other_schemes_follow_the_channel_name(name: str, kind: str, std: float)
 def test_ct_without_any_annotated_voxel_is_refused_in_words() -> None:
     empty = np.zeros((4, 40, 40), np.uint8)
     with pytest.raises(MedDINOv3Error):
-        make_plan(dataset(channels=("CT",)), [volume(empty.astype(np.int16))], [empty])
+        planned(dataset_of(channels=("CT",)), [volume(empty.astype(np.int16))], [empty])
 
 
 # Spacing: 3.5 tokens of 16 pixels, 56 pixels, across the smallest structure.
@@ -170,8 +136,8 @@ def test_spacing_is_at_most_eight_times_finer_than_the_scan() -> None:
 def test_a_region_is_measured_with_all_its_members() -> None:
     labels = np.zeros((3, 96, 96), np.uint8)
     labels[1, :10, :20], labels[1, 10:20, :20] = 1, 2
-    whole = dataset("whole", members=((1, 2),), regions=True)
-    plan = make_plan(whole, [volume(labels.astype(np.float32))], [labels])
+    whole = dataset_of("whole", members=((1, 2),), regions=True)
+    plan = planned(whole, [volume(labels.astype(np.float32))], [labels])
     assert plan.sampling.spacing is not None
     assert plan.sampling.spacing[0] == pytest.approx(2 * sqrt(400 / pi) / 56, abs=6e-4)
 
@@ -238,7 +204,7 @@ def test_the_median_scan_decides_the_slice_axis() -> None:
     labels = [discs(8, size=(24, 24))] * 3
     spacings = [(1.0, 5.0, 1.0), (1.0, 1.0, 3.0), (1.0, 1.0, 3.0)]
     volumes = [volume(m.astype(np.float32), s) for m, s in zip(labels, spacings, strict=True)]
-    assert make_plan(dataset(), volumes, labels).sampling.orientation.slice_axis == "S"
+    assert planned(dataset_of(), volumes, labels).sampling.orientation.slice_axis == "S"
 
 
 def test_plan_is_the_same_however_scans_are_stored() -> None:
@@ -254,7 +220,7 @@ def test_plan_is_the_same_however_scans_are_stored() -> None:
         stored = volume_of(sitk.DICOMOrient(scan, code))
         assert stored.grid.orientation == code
         array = sitk.GetArrayFromImage(sitk.DICOMOrient(label_map, code))
-        plans.append(make_plan(dataset("a", "b"), [stored], [array]))
+        plans.append(planned(dataset_of("a", "b"), [stored], [array]))
     assert len(CODES) == 48
     first = plans[0]
     assert first.sampling.orientation.letters == ("P", "S", "L")
@@ -292,7 +258,7 @@ def test_mirroring_is_left_right_and_only_without_sides(
     spacing: tuple[float, float, float], names: tuple[str, ...], axes: tuple[int, ...]
 ) -> None:
     labels = discs(8, size=(24, 24))
-    plan = make_plan(dataset(*names), [volume(labels.astype(np.float32), spacing)], [labels])
+    plan = planned(dataset_of(*names), [volume(labels.astype(np.float32), spacing)], [labels])
     assert plan.sampling.mirror_axes == axes
 
 
@@ -320,7 +286,10 @@ def test_a_whole_slice_stays_within_reach(tmp_path: Path) -> None:
     assert any("tokens" in reason and "--spacing" in reason for reason in made.reasons)
 
 
-SIDED = ["kidney_left", "Right lung", "Parotid_L", "Parotid_R", "kidney l", "LtParotid", "RtKidney"]
+SIDED = [
+    "kidney_left", "Right lung", "Parotid_L", "Parotid_R", "kidney l", "LtParotid", "RtKidney",
+    "Niere links", "poumon droit_R",
+]  # fmt: skip
 PLAIN = ["liver", "L5", "vertebra_L1", "hippocampus", "core", "Lung", "rectum", "LV"]
 
 
@@ -328,16 +297,36 @@ PLAIN = ["liver", "L5", "vertebra_L1", "hippocampus", "core", "Lung", "rectum", 
 def test_sides_are_told_by_word_or_letter(name: str) -> None:
     labels = discs(20)
     scan = volume(labels.astype(np.float32))
-    made = make_plan(dataset(name), [scan], [labels])
+    made = planned(dataset_of(name), [scan], [labels])
     assert (made.sampling.mirror_axes == ()) == (name in SIDED)
     word = "kept apart" if name in SIDED else "mirrored"
     assert any(word in reason for reason in made.reasons)
     for mirror in (True, False):
-        told = make_plan(dataset(name), [scan], [labels], mirror=mirror).sampling.mirror_axes
+        told = planned(dataset_of(name), [scan], [labels], mirror=mirror).sampling.mirror_axes
         assert told == ((1,) if mirror else ())
 
 
 def test_channels_of_one_name_are_numbered() -> None:
     scan = join_channels([volume(np.ones((4, 50, 50), np.float32))] * 2)
-    made = make_plan(dataset(channels=("T1", "T1")), [scan], [discs(9, size=(50, 50))])
+    made = planned(dataset_of(channels=("T1", "T1")), [scan], [discs(9, size=(50, 50))])
     assert [channel.name for channel in made.channels] == ["T1 1", "T1 2"]
+
+
+@pytest.mark.parametrize(
+    ("names", "apart"),
+    [
+        (("Lung_L", "Lung_R"), True),
+        (("lungl", "lungr"), True),
+        (("LV", "RV", "Myo"), True),
+        (("L5", "R5"), True),
+        (("L4", "L5"), False),  # lumbar vertebrae
+        (("liver", "spleen"), False),
+        (("lung", "rung x"), False),
+    ],
+)
+def test_names_that_differ_in_the_side_alone_are_a_pair(
+    names: tuple[str, ...], apart: bool
+) -> None:
+    labels = discs(20, 20, 20)
+    made = planned(dataset_of(*names), [volume(labels.astype(np.float32))], [labels])
+    assert (made.sampling.mirror_axes == ()) == apart

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from meddinov3_training.cli.training_display import TrainingDisplay
+from meddinov3_training.presets import PRESETS
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -101,7 +102,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--preset",
-    type=click.Choice(["auto", "paper-896", "small"]),
+    type=click.Choice(list(PRESETS)),
     default="auto",
     show_default=True,
     help="Limits of spacing and patch: paper-896 as MedDINOv3 was evaluated, small for processors.",
