@@ -28,7 +28,10 @@ DATA = ROOT / "Testing" / "Data"
 SHARED = ROOT.parent / "shared" / "data"
 TINY = {"embed_dim": 32, "depth": 4, "num_heads": 2}
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# Small tensors gain nothing from more, and threads that wait for each other on a busy machine take
+# minutes. Processes that tests start inherit it.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
