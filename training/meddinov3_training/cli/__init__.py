@@ -10,6 +10,7 @@ from meddinov3.errors import Cancelled, MedDINOv3Error
 from rich.console import Console
 from rich.markup import escape
 
+from meddinov3_training.cli.dataset import dataset
 from meddinov3_training.cli.doctor import doctor
 from meddinov3_training.cli.finetune import finetune
 from meddinov3_training.cli.models import models
@@ -24,7 +25,7 @@ def meddinov3() -> None:
     """Segment CT and MR scans with MedDINOv3, and fine-tune on your own cases."""
 
 
-for command in (segment, models, finetune, doctor):
+for command in (segment, models, dataset, finetune, doctor):
     meddinov3.add_command(command)
 
 
