@@ -95,5 +95,5 @@ def _row(row: dict[str, Any], labels: list[str]) -> list[str]:
         f"{row['train_seconds'] / 60:.1f} min",
         str(row["steps"]),
         f"{row['prepare_seconds']:.0f} s",
-        "-" if row["load_before"] is None else f"{row['other_load']:.1f}",
+        "-" if row["load_before"] is None else f"{row['load_before']:.1f}",
     ]
