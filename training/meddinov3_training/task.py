@@ -155,9 +155,6 @@ def _describe(
     name: str, dataset: Dataset, plan: Plan, base: Base, count: int, settings: Settings
 ) -> ModelDescription:
     outputs = len(dataset.labels) + (0 if dataset.regions else 1)
-    modality = "CT" if all(c.strip().upper() == "CT" for c in dataset.channels) else ""
-    if not modality and all("MR" in c.upper() for c in dataset.channels):
-        modality = "MR"
     return ModelDescription(
         id=name,
         name=settings.title or dataset.name,
@@ -165,13 +162,24 @@ def _describe(
         channels=plan.channels,
         labels=dataset.labels,
         sampling=plan.sampling,
-        purpose=Purpose(modality, settings.body_part, plan.trained_on, plan.extent),
+        purpose=Purpose(
+            _modality(dataset.channels), settings.body_part, plan.trained_on, plan.extent
+        ),
         regions=dataset.regions,
         ignore_label=dataset.ignore,
         summary=settings.summary or f"Fine-tuned on {count} cases of {dataset.name}.",
         licence=settings.licence or _joined(dataset.licence, base.licence),
         attribution=_joined(dataset.reference, base.attribution),
     )
+
+
+def _modality(channels: tuple[str, ...]) -> str:
+    """``CT`` or ``MR`` if every channel's name says so and no other; else ""."""
+    words = [set(re.split(r"[^A-Z]+", name.upper())) for name in channels]
+    if all("CT" in found for found in words) and not any("MR" in name.upper() for name in channels):
+        return "CT"
+    mr = all("MR" in name.upper() for name in channels)
+    return "MR" if mr and not any("CT" in found for found in words) else ""
 
 
 def _joined(*texts: str) -> str:

@@ -20,6 +20,7 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import SliceOrientation
 from meddinov3.model_store import read_description
 from meddinov3.segmentation import load_model, segment
+from meddinov3_training import task as task_module
 from meddinov3_training.finetune import finetune
 from short_runs import alone, contents, events_of, narrow_base, quick, told  # noqa: F401
 from synthetic_dataset import save, write_dataset
@@ -194,3 +195,12 @@ def test_numbers_that_are_none_do_not_spoil_the_training(tmp_path: Path) -> None
     save(path, scan)
     finetune(dataset, tmp_path / "run", quick(base, steps=6, validation=0))
     assert any("2 voxel(s)" in note for note in told(tmp_path / "run", "start")[0]["notes"])
+
+
+@pytest.mark.parametrize(
+    ("channels", "modality"),
+    [(("CT",), "CT"), (("ct ",), "CT"), (("MRI T1", "MR"), "MR"), (("either_CT_or_MR",), ""),
+     (("CT", "MR"), ""), (("ADC",), ""), (("PET", "CT"), "")],
+)  # fmt: skip
+def test_modality_is_what_every_channel_says(channels: tuple[str, ...], modality: str) -> None:
+    assert task_module._modality(channels) == modality
