@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,4 +57,19 @@ def read_labels(content: dict[str, Any]) -> DatasetLabels:
         raise ValueError("labels: two of them have one value")
     return DatasetLabels(
         labels, tuple(structures.values()), regions, None if ignore is None else int(ignore)
+    )
+
+
+def in_order_of_outputs(labels: DatasetLabels) -> DatasetLabels:
+    """Labels as nnU-Net's network gives them: by value, whatever the order in the file.
+
+    Regions keep the file's order, which is that of their outputs.
+    """
+    if labels.regions:
+        return labels
+    order = sorted(range(len(labels.labels)), key=lambda n: labels.labels[n].value)
+    return dataclasses.replace(
+        labels,
+        labels=tuple(labels.labels[n] for n in order),
+        members=tuple(labels.members[n] for n in order),
     )

@@ -23,7 +23,7 @@ from meddinov3.checkpoints.upstream import (
     shape_of,
     unwrap,
 )
-from meddinov3.dataset_labels import DatasetLabels, read_labels
+from meddinov3.dataset_labels import DatasetLabels, in_order_of_outputs, read_labels
 from meddinov3.description import Channel, ModelDescription, NetworkDescription, Purpose, Sampling
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import DIRECTIONS, SliceOrientation
@@ -66,7 +66,7 @@ def read_results(
     _check_multiscale(encoder, decoder, path)
     try:
         configuration = _configuration(plans, folder.name.rpartition("__")[2])
-        labels = read_labels(dataset)
+        labels = in_order_of_outputs(read_labels(dataset))
         channels = _channels(plans, configuration, dataset)
         sampling = _sampling(plans, configuration, content, orientation)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,11 +60,18 @@ def main() -> int:
         from meddinov3 import __version__
         from meddinov3.inference.device import choose_device, describe_device
         from meddinov3.worker.server import Worker
-    except ImportError as error:
+
+        device = choose_device("auto")
+        described = describe_device(device)
+    # A torch that does not load is an OSError on Windows, one of another torchvision a
+    # RuntimeError, a bad driver anything.
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
         reason = MedDINOv3Error(
             "not-set-up",
-            f"The segmentation process cannot start: {error}.",
-            "Set MedDINOv3 up again (Update in its settings).",
+            f"The segmentation process cannot start: {type(error).__name__}: {first}",
+            "Set MedDINOv3 up again (Update in its settings); if a graphics card is meant, update "
+            "its driver.",
         )
         events.write(encode_event(failure(None, reason)))
         return 2
@@ -74,13 +82,13 @@ def main() -> int:
         "timm": timm.__version__,
         "simpleitk": SimpleITK.Version_VersionString(),
     }
-    device = choose_device("auto")
-    ready = {"device": device.type, "name": describe_device(device), "versions": versions}
+    ready = {"device": device.type, "name": described, "versions": versions}
     return Worker(requests, events).serve(ready)
 
 
 if __name__ == "__main__":
     code = main()
     # Threads that wait for input or a slow reader, and libraries' own, must not hold the end up.
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
     os._exit(code)

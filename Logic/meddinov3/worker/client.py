@@ -16,6 +16,7 @@ from typing import Any
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.progress import Progress
 from meddinov3.worker.messages import (
+    LONGEST_LINE,
     PROTOCOL,
     Cancel,
     Event,
@@ -100,6 +101,10 @@ class WorkerClient:
         """
         if self.failure is not None:
             raise self.failure
+        if len(encode_request(0, request)) >= LONGEST_LINE - 20:
+            raise MedDINOv3Error(
+                "bad-request", "The request is too long.", "Name fewer files or labels at a time."
+            )
         self._last += 1
         job = self._jobs[self._last] = Job(self._last, listener or Listener())
         self._write(self._last, request)
@@ -117,11 +122,16 @@ class WorkerClient:
         self._write(self._last, Stop())
 
     def feed(self, piece: bytes) -> None:
-        """Take what came from the worker's stdout, however it is cut."""
-        for line in self._lines.feed(piece):
-            event = decode_event(line)
-            if event is not None:
-                self._hear(event)
+        """Take what came from the worker's stdout, however it is cut.
+
+        A listener that raises keeps nobody else from hearing; the first such error is raised again
+        at the end.
+        """
+        with _AllHear() as each:
+            for line in self._lines.feed(piece):
+                event = decode_event(line)
+                if event is not None:
+                    each(self._hear, event)
 
     def ended(self, code: int | None, log: str = "") -> None:
         """The process is gone: whatever is open has failed.
@@ -132,8 +142,9 @@ class WorkerClient:
         """
         if self.failure is None:
             self.failure = _died(code)
-        for job in list(self._jobs.values()):
-            self._close(job, "failed", error=self.failure, details=log)
+        with _AllHear() as each:
+            for job in list(self._jobs.values()):
+                each(self._close, job, "failed", None, self.failure, log)
 
     def _write(self, number: int, request: Request) -> None:
         with suppress(OSError):  # the process is gone: ended() says so for every open request
@@ -181,6 +192,26 @@ class WorkerClient:
             job.listener.done(result)
         else:
             job.listener.cancelled()
+
+
+class _AllHear:
+    """Calls one after another; the first error waits until all were called."""
+
+    def __init__(self) -> None:
+        self._first: Exception | None = None
+
+    def __call__(self, tell: Callable[..., None], *what: Any) -> None:
+        try:
+            tell(*what)
+        except Exception as error:
+            self._first = self._first or error
+
+    def __enter__(self) -> _AllHear:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._first is not None:
+            raise self._first
 
 
 def _error(body: dict[str, Any]) -> MedDINOv3Error:

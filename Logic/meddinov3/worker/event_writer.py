@@ -23,19 +23,24 @@ class EventWriter:
 
     def __init__(self, stream: BinaryIO, broken: Callable[[], None]) -> None:
         self._stream, self._broken = stream, broken
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[tuple[Event, bytes]] = deque()
         self._writing = False
         self._changed = threading.Condition()
         threading.Thread(target=self._write_all, name="events", daemon=True).start()
 
     def send(self, event: Event) -> None:
-        """Queue an event; returns at once."""
+        """Queue an event; returns at once.
+
+        Raises:
+            TypeError: it holds what JSON cannot.
+        """
+        line = encode_event(event)
         with self._changed:
-            last = self._waiting[-1] if self._waiting else None
+            last = self._waiting[-1][0] if self._waiting else None
             if event.kind == "progress" and last and (last.kind, last.id) == ("progress", event.id):
-                self._waiting[-1] = event
+                self._waiting[-1] = (event, line)
             else:
-                self._waiting.append(event)
+                self._waiting.append((event, line))
             self._changed.notify_all()
 
     def drain(self, seconds: float) -> bool:
@@ -52,12 +57,12 @@ class EventWriter:
                 self._writing = False
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: bool(self._waiting))
-                event = self._waiting.popleft()
+                _, line = self._waiting.popleft()
                 self._writing = True
             try:
-                line = memoryview(encode_event(event))
-                while line:
-                    line = line[self._stream.write(line) :]
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._stream.write(rest) :]
             except (OSError, ValueError):
                 self._broken()
                 return

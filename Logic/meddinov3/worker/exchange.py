@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 PREFIX = "meddinov3-"
+MADE = re.compile(PREFIX + r"[a-z0-9_]{8}")  # as mkdtemp names them
 LOCK_FILE, SCAN_FILE, LABEL_FILE = "in-use", "scan.json", "label_map.npy"
 ABANDONED = 24 * 3600.0  # seconds after which a folder without lock was forgotten
 SPARE = 64 * 2**20  # bytes to leave free
@@ -90,14 +92,16 @@ def sweep(place: Path) -> list[Path]:
     removed = []
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):  # also filelock.Timeout: in use
-            if not _ours(folder):
+            if MADE.fullmatch(folder.name) is None or not _ours(folder):
                 continue
             if (folder / LOCK_FILE).exists():
                 with _lock(folder).acquire(timeout=0):
                     pass
+                shutil.rmtree(folder, ignore_errors=True)
             elif time.time() - folder.stat().st_mtime < ABANDONED:
                 continue  # being made at this moment
-            shutil.rmtree(folder, ignore_errors=True)
+            else:
+                folder.rmdir()  # without our lock only if there is nothing in it
             removed.append(folder)
     return removed
 
@@ -225,10 +229,19 @@ def _new_folder(folder: Path, size: int) -> Iterator[None]:
         )
     try:
         folder.mkdir()
-        yield
+    except FileExistsError as error:
+        raise MedDINOv3Error(
+            "exists", f"'{folder.name}' exists already and is left alone.", "Name a new folder."
+        ) from error
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
         raise disk_full(folder.parent, error.strerror or str(error)) from error
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise disk_full(folder.parent, error.strerror or str(error)) from error
+        raise
 
 
 def disk_full(place: str | Path, why: str) -> MedDINOv3Error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from meddinov3.worker.messages import Request
 
 ENTRY = Path(__file__).with_name("__main__.py")
 TAIL = 8192  # bytes of the log kept as details
-PATIENCE = 5.0  # seconds until a worker that was told to stop is ended
+PATIENCE = 70.0  # seconds until a worker that was told to stop is ended: it may be writing a file
 
 
 def worker_command(python: str = sys.executable) -> list[str]:
@@ -33,7 +34,7 @@ def log_tail(path: Path) -> str:
     try:
         with open(path, "rb") as stream:
             stream.seek(max(0, path.stat().st_size - TAIL))
-            return stream.read().decode("utf-8", "replace")
+            return stream.read(TAIL).decode("utf-8", "replace")
     except OSError:
         return ""
 
@@ -158,14 +159,21 @@ class WorkerProcess:
 
     def _read_all(self) -> None:
         assert self._process.stdout is not None
-        while piece := self._process.stdout.read(65536):
+        try:
+            while piece := self._process.stdout.read(65536):
+                with self._answered:
+                    try:
+                        self.client.feed(piece)
+                    except Exception:  # a listener's; whoever waits must still get an answer
+                        traceback.print_exc()
+                    self._answered.notify_all()
+        finally:
+            code = self._process.wait()
             with self._answered:
-                self.client.feed(piece)
-                self._answered.notify_all()
-        code = self._process.wait()
-        with self._answered:
-            self.client.ended(code, log_tail(self._log))
-            self._answered.notify_all()
+                try:
+                    self.client.ended(code, log_tail(self._log))
+                finally:
+                    self._answered.notify_all()
 
 
 def end_tree(pid: int) -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,7 +75,7 @@ class Worker:
         self._ending = threading.Event()
         self._keeping = threading.Lock()  # held while files are written
         self._model: Model | None = None
-        self._key: tuple[str, ...] = ()
+        self._key: tuple[object, ...] = ()
 
     def serve(self, ready: dict[str, Any]) -> int:
         """Work until the end; returns the process's exit code.
@@ -93,6 +94,12 @@ class Worker:
         return 0
 
     def _read_all(self) -> None:
+        try:
+            self._read_requests()
+        finally:
+            self._end()
+
+    def _read_requests(self) -> None:
         while line := self._requests.readline(LONGEST_LINE):
             try:
                 number, request = decode_request(line)
@@ -105,7 +112,6 @@ class Worker:
                 self._cancelled.add(request.target)
             else:
                 self._waiting.put((number, request))
-        self._end()
 
     def _end(self) -> None:
         """Let the running request stop, or end without it; a file being written is completed."""
@@ -134,13 +140,12 @@ class Worker:
             event = Event("cancelled", number)
         except Exception as error:  # whatever it is, the user reads a sentence
             reason = explain(error)
-            details = "".join(traceback.format_exception(error))
-            print(details, file=sys.stderr, flush=True)
-            event = failure(number, reason, details)
+            event = failure(number, reason, _told(error, reason))
+            _log(event.body["details"])
         self._cancelled.discard(number)
         gc.collect()
         told = f"{type(request).__name__} {number}: {event.kind}"
-        print(f"{told}, {time.perf_counter() - start:.2f} s", file=sys.stderr, flush=True)
+        _log(f"{told}, {time.perf_counter() - start:.2f} s")
         return event
 
     def _perform(self, number: int, request: Request, stop: StopQuestion) -> dict[str, Any]:
@@ -164,8 +169,8 @@ class Worker:
         """The model, kept from the last request if it is the same, and the seconds it took."""
         start = time.perf_counter()
         folder = find_model(name)
-        # The hash tells a model that was trained anew under the same name.
-        key = (str(folder), read_description(folder).weights_sha256, device, precision)
+        # A model may be trained or imported anew under the same name.
+        key = (str(folder), read_description(folder), device, precision)
         if self._model is None or key != self._key:
             self._forget()
             self._model, self._key = load_model(str(folder), device, precision), key
@@ -219,7 +224,8 @@ class Worker:
                 f"The catalogue has no '{request.entry}'.",
                 "Choose one that 'meddinov3 models list' shows.",
             )
-        made = pull(entry, request.name, report=self._reporter(number), stop=stop)
+        with self._keeping:  # what is being converted is completed
+            made = pull(entry, request.name, report=self._reporter(number), stop=stop)
         return {"backbone": made.folder.name, "notes": list(made.notes)}
 
     def _reporter(self, number: int) -> ProgressCallback:
@@ -236,6 +242,18 @@ class Worker:
 
     def _tell(self, number: int, progress: Progress) -> None:
         self._out.send(Event("progress", number, asdict(progress)))
+
+
+def _told(error: Exception, reason: MedDINOv3Error) -> str:
+    """Where an error came from, without its own words if they may name a file of a patient."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    known = isinstance(error, (MedDINOv3Error, OSError))
+    return f"{where}{reason.code if known else f'{type(error).__name__}: {error}'}"
+
+
+def _log(text: str) -> None:
+    with suppress(OSError, ValueError):  # a full disk must not end the work
+        print(text, file=sys.stderr, flush=True)
 
 
 def _volume(request: Segment, model: Model) -> Volume:

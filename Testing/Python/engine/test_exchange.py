@@ -69,6 +69,15 @@ def test_an_array_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "scan").exists()
 
 
+def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/thesis").write_text("precious")
+    with pytest.raises(MedDINOv3Error) as caught:
+        write_label_map(tmp_path / "results", np.zeros((1, 1, 1), np.uint8))
+    assert caught.value.code == "exists"
+    assert (tmp_path / "results/thesis").read_text() == "precious"
+
+
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     grid = random_grid(0)
     write_scan(tmp_path / "scan", [np.zeros(grid.shape)], grid)
@@ -136,19 +145,23 @@ class TestFolder:
     def test_a_folder_just_being_made_is_left_and_one_long_forgotten_is_not(
         self, tmp_path: Path
     ) -> None:
-        young, old = tmp_path / "meddinov3-young", tmp_path / "meddinov3-old"
-        for folder in (young, old):
+        names = ("meddinov3-young000", "meddinov3-old00000", "meddinov3-full0000", "meddinov3-mine")
+        young, old, full, mine = folders = [tmp_path / name for name in names]
+        for folder in folders:
             folder.mkdir()
+        (full / "work").write_text("days")
         long_ago = time.time() - 2 * exchange.ABANDONED
-        os.utime(old, (long_ago, long_ago))
+        for folder in (old, full, mine):
+            os.utime(folder, (long_ago, long_ago))
         assert sweep(tmp_path) == [old]
-        assert young.is_dir()
+        assert young.is_dir() and mine.is_dir()
+        assert (full / "work").read_text() == "days", "without our lock nothing is deleted"
 
     def test_a_link_is_not_followed(self, tmp_path: Path) -> None:
         precious = tmp_path / "precious"
         precious.mkdir()
         (precious / "in-use").touch()
-        (tmp_path / "meddinov3-link").symlink_to(precious)
+        (tmp_path / "meddinov3-link0000").symlink_to(precious)
         assert sweep(tmp_path) == []
         assert (precious / "in-use").exists()
 

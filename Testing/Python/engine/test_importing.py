@@ -14,6 +14,7 @@ import torch
 from meddinov3.backbone_file import read_backbone, shape_of_file
 from meddinov3.bundle import read_bundle
 from meddinov3.checkpoints.importing import import_file
+from meddinov3.checkpoints.nnunet_results import read_results
 from meddinov3.checkpoints.pth import read_pth
 from meddinov3.checkpoints.upstream import unwrap
 from meddinov3.errors import MedDINOv3Error
@@ -214,6 +215,21 @@ class TestResultsFolder:
         assert found[0].any()
         np.testing.assert_array_equal(found[0], found[1])
         np.testing.assert_array_equal(found[0], found[2])
+
+    def test_outputs_follow_values_whatever_the_order_in_the_file(self, results: Path) -> None:
+        """nnU-Net sorts the values; files saved with sorted keys list labels by name."""
+        path = results / "dataset.json"
+        content = json.loads(path.read_text())
+        labels = content["labels"]
+        content["labels"] = dict(reversed(labels.items()))
+        path.write_text(json.dumps(content))
+        description, _ = read_results(results, "m")
+        assert [label.value for label in description.labels] == sorted(
+            value for value in labels.values() if value
+        )
+        assert {label.name: label.value for label in description.labels} == {
+            name: value for name, value in labels.items() if value
+        }
 
     def test_inherited_configurations(self, results: Path) -> None:
         plans = json.loads((results / "plans.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import time
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 from conftest import describe, make_bundle, random_grid
 from hub_server import Hub, library_alone
+from meddinov3.bundle import update_description
 from meddinov3.catalogue import find_entry
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.grid import Grid
+from meddinov3.grid import Grid, SliceOrientation
+from meddinov3.model_store import read_description
 from meddinov3.progress import Progress
 from meddinov3.segmentation import load_model, segment
 from meddinov3.volume import Volume
@@ -90,6 +93,31 @@ def test_a_model_trained_anew_under_its_name_is_loaded_anew(
             process.result(asked, LONG)
             results.append(read_label_map(Path(asked.result), GRID))
     assert (results[0] != results[1]).any()
+
+
+def test_a_model_described_anew_is_loaded_anew(
+    tmp_path: Path, bundle: Path, exchange: Exchange
+) -> None:
+    """As when a results folder is imported again with its orientation."""
+    with worker(tmp_path) as process:
+        first = request(bundle, exchange)
+        process.result(first, LONG)
+        description = read_description(bundle)
+        turned = dataclasses.replace(description.sampling, orientation=SliceOrientation("RAS", "S"))
+        update_description(bundle, dataclasses.replace(description, sampling=turned))
+        second = request(bundle, exchange)
+        process.result(second, LONG)
+    results = [read_label_map(Path(asked.result), GRID) for asked in (first, second)]
+    assert (results[0] != results[1]).any()
+
+
+def test_a_failure_names_no_file_in_the_log(tmp_path: Path, bundle: Path) -> None:
+    with worker(tmp_path) as process:
+        asked = Segment(str(bundle), "cpu", files={"MR": str(tmp_path / "MUELLER_ANNA.nii")})
+        job = process.wait(process.ask(asked), LONG)
+    assert job.error is not None and "MUELLER" in job.error.message, "the user may know"
+    assert "MUELLER" not in log_of(tmp_path) + job.details
+    assert "file-missing" in log_of(tmp_path)
 
 
 def test_files_in_and_files_out(tmp_path: Path, bundle: Path, data: Path) -> None:

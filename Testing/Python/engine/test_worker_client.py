@@ -111,6 +111,34 @@ def test_a_reason_given_before_the_end_is_kept() -> None:
     assert job.error is not None and job.error.remedy == "Set up."
 
 
+def test_a_listener_that_raises_keeps_nobody_from_hearing() -> None:
+    client, _ = conversation()
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    other = Heard()
+    client.ask(Inspect(), Listener(done=fails, failed=fails))
+    client.ask(Inspect(), other.listener)
+    done = [encode_event(Event("done", number, {"result": {}})) for number in (1, 2)]
+    with pytest.raises(ZeroDivisionError):
+        client.feed(b"".join(done))
+    assert other.said == [{}]
+    last = Heard()
+    client.ask(Inspect(), Listener(failed=fails))
+    client.ask(Inspect(), last.listener)
+    with pytest.raises(ZeroDivisionError):
+        client.ended(1)
+    assert last.said == ["worker-died"]
+
+
+def test_a_request_too_long_to_be_read_is_refused() -> None:
+    client, sent = conversation()
+    with pytest.raises(MedDINOv3Error):
+        client.ask(Segment("m", labels=("x" * 5_000_000,)))
+    assert sent == [] and not client.busy
+
+
 def test_another_version_is_refused() -> None:
     sent: list[bytes] = []
     client = WorkerClient(sent.append)

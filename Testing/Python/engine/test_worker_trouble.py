@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.worker.exchange import Exchange
-from meddinov3.worker.messages import Inspect, encode_request
+from meddinov3.worker.messages import Inspect, Load, encode_request
 from meddinov3.worker.process import WorkerProcess, worker_command
 from workers import LONG, environment, log_of, misbehaving, request, tiny, worker
 
@@ -52,8 +52,16 @@ class TestDeath:
             codes = {job.error.code for job in jobs if job.error}
             assert codes == {"worker-killed" if sys.platform != "win32" else "worker-died"}
 
-    def test_a_package_that_is_missing_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "timm.py").write_text("raise ImportError('No module named timm')")
+    @pytest.mark.parametrize(
+        "error",
+        [
+            "ImportError('No module named timm')",
+            "OSError('[WinError 126] timm.dll')",
+            "RuntimeError('operator timm::nms does not exist')",
+        ],
+    )
+    def test_a_package_that_does_not_load_is_named(self, tmp_path: Path, error: str) -> None:
+        (tmp_path / "timm.py").write_text(f"raise {error}")
         parts = {"PYTHONPATH": os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])}
         process = WorkerProcess(tmp_path / "log", worker_command(), {**environment(), **parts})
         with process, pytest.raises(MedDINOv3Error) as caught:
@@ -86,6 +94,14 @@ class TestDeath:
 
 
 class TestNoise:
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+    def test_a_log_that_cannot_be_written_ends_nothing(self, tmp_path: Path) -> None:
+        with WorkerProcess(Path("/dev/full"), worker_command(), environment()) as process:
+            with pytest.raises(MedDINOv3Error) as caught:
+                process.result(Load("no such model", "cpu"), LONG)
+            assert caught.value.code == "no-model"
+            process.result(Inspect("cpu"), LONG)
+
     def test_what_libraries_and_children_print_goes_to_the_log(
         self, tmp_path: Path, bundle: Path, exchange: Exchange
     ) -> None:
