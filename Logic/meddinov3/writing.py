@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from meddinov3 import nifti
 from meddinov3.atomic import whole_file
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
@@ -119,11 +120,19 @@ def _write(path: Path, image: sitk.Image, grid: Grid) -> None:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
-            raise MedDINOv3Error(
-                "cannot-write",
-                f"'{path.name}' could not be written to '{path.parent}'.",
-                "Check free space and permissions, close programs that show the file, or choose "
-                "another folder.",
-            ) from error
+            raise _cannot_write(path) from error
+        # ITK says nothing when the disk is full and a NIfTI file is cut off.
+        is_nifti = temporary.name.endswith(nifti.ENDINGS)
+        if is_nifti and not nifti.holds(temporary, sitk.GetArrayViewFromImage(image)):
+            raise _cannot_write(path)
         if path.suffix.lower() == ".nrrd":
             restore_geometry(temporary, grid)
+
+
+def _cannot_write(path: Path) -> MedDINOv3Error:
+    return MedDINOv3Error(
+        "cannot-write",
+        f"'{path.name}' could not be written whole to '{path.parent}'.",
+        "Check free space and permissions, close programs that show the file, or choose another "
+        "folder.",
+    )
