@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ DATASET_FILE = "dataset.json"
 FORMAT = "meddinov3-cases"
 VERSION = 1
 ENDING = ".nrrd"  # keeps geometry as it is, where NIfTI rounds it to float32
+CASE_ID = re.compile(r"case_[0-9]{4,}")
 STATUSES = ("annotated", "reviewed", "excluded")
 
 
@@ -216,6 +218,7 @@ def read_record(folder: Path) -> LibraryRecord:
         record: LibraryRecord = from_plain(LibraryRecord, content)
         if any(case.status not in STATUSES for case in record.cases):
             raise ValueError("unknown status")
+        _check_ids(record)
     except (KeyError, TypeError, ValueError) as error:
         raise MedDINOv3Error(
             "bad-library",
@@ -223,6 +226,18 @@ def read_record(folder: Path) -> LibraryRecord:
             "Restore the file from a backup; images and label maps are not affected.",
         ) from error
     return record
+
+
+def _check_ids(record: LibraryRecord) -> None:
+    """Paths are made of the ids, and files are deleted by them."""
+    ids = [case.id for case in record.cases]
+    if len(set(ids)) != len(ids):
+        raise ValueError("a case is there twice")
+    for case in record.cases:
+        if CASE_ID.fullmatch(case.id) is None or int(case.id.removeprefix("case_")) >= record.next:
+            raise ValueError(f"'{case.id}' is no case's id")
+        if case.revision < 1:
+            raise ValueError(f"'{case.id}' has the revision {case.revision}")
 
 
 def check_label_names(labels: Sequence[Label]) -> None:
