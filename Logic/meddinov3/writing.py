@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,38 @@ def check_nifti_twin(path: Path) -> None:
             "NIfTI files that differ in .gz only, and would read one for the other.",
             "Choose another --output folder or name, or .nrrd.",
         )
+
+
+def check_not_read(path: Path, inputs: Iterable[str | Path]) -> None:
+    """Refuse a result over a file that was read, or a DICOM file among a scan's slices.
+
+    Args:
+        path: where the result would go.
+        inputs: files and folders that were read.
+
+    Raises:
+        MedDINOv3Error: the result would overwrite one or lie among them.
+    """
+    target = _key(path)
+    for given in map(Path, inputs):
+        read = _key(given)
+        if target == read:
+            raise MedDINOv3Error(
+                "output-is-input",
+                f"The result would overwrite the input '{given.name}'.",
+                "Choose another --output.",
+            )
+        if path.suffix.lower() == ".dcm" and target.is_relative_to(read):
+            raise MedDINOv3Error(
+                "output-is-input",
+                f"'{path.name}' would lie among the scan's own DICOM slices.",
+                "Choose an --output outside that folder.",
+            )
+
+
+def _key(path: Path) -> Path:
+    """Equal for two paths that may be one file on some system."""
+    return Path(str(path.resolve()).casefold())
 
 
 def write_segmentation(
