@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -185,7 +185,7 @@ def _only_one(downloads: Path, entry: CatalogueEntry) -> Iterator[None]:
     from huggingface_hub.utils import WeakFileLock
 
     lock = downloads / f".{entry.id}.lock"
-    with ExitStack() as cleared, ExitStack() as stack:
+    with ExitStack() as stack:
         try:
             downloads.mkdir(parents=True, exist_ok=True)
             stack.enter_context(WeakFileLock(lock, timeout=1.0))
@@ -195,13 +195,7 @@ def _only_one(downloads: Path, entry: CatalogueEntry) -> Iterator[None]:
             ) from error
         except OSError as error:
             raise cannot_write(lock, error) from error
-        cleared.callback(_discard, lock)  # after its release: Windows removes no open file
-        yield
-
-
-def _discard(lock: Path) -> None:
-    with suppress(OSError):  # the next one holds it already
-        lock.unlink()
+        yield  # the file stays: who waits for it would hold one that has no name any more
 
 
 def _look_up(request: Request, hub: str) -> Listing:
