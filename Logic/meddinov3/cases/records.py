@@ -189,6 +189,15 @@ def is_library(folder: Path) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
+def no_library(name: str, reason: object) -> MedDINOv3Error:
+    """The refusal of a folder that is no library, or has gone."""
+    return MedDINOv3Error(
+        "no-library",
+        f"'{name}' is no case library of MedDINOv3: {CASES_FILE} is missing or damaged ({reason}).",
+        "Give a folder that 'meddinov3 dataset create' made, or import the dataset into one.",
+    )
+
+
 def read_record(folder: Path) -> LibraryRecord:
     """Read a library's ``cases.json``.
 
@@ -201,12 +210,7 @@ def read_record(folder: Path) -> LibraryRecord:
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError("it states another format")
     except (OSError, ValueError) as error:
-        raise MedDINOv3Error(
-            "no-library",
-            f"'{folder.name}' is no case library of MedDINOv3: {CASES_FILE} is missing or damaged "
-            f"({getattr(error, 'strerror', None) or error}).",
-            "Give a folder that 'meddinov3 dataset create' made, or import the dataset into one.",
-        ) from error
+        raise no_library(folder.name, getattr(error, "strerror", None) or error) from error
     version = content.pop("version", None)
     if isinstance(version, int) and version > VERSION:
         raise MedDINOv3Error(

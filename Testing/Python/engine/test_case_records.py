@@ -31,3 +31,12 @@ def test_ids_that_reach_outside_or_are_none(tmp_path: Path, case: dict[str, obje
     assert refused(library.remove, "case_0002").code == "bad-library"
     assert refused(library.remove, str(case.get("id"))).code == "bad-library"
     assert files(tmp_path) - {"library/.lock"} == before - {"library/.lock"}
+
+
+def test_a_library_that_has_gone_is_not_made_again(tmp_path: Path) -> None:
+    library = make_library(tmp_path / "library")
+    add(library, 0)
+    (tmp_path / "library").rename(tmp_path / "elsewhere")
+    for call, *arguments in ((add, library, 1), (library.remove, "case_0001")):
+        assert refused(call, *arguments).code == "no-library"
+    assert not (tmp_path / "library").exists()
