@@ -112,7 +112,16 @@ def read_backbone(folder: Path) -> BackboneWeights:
 
 
 def _check_shapes(description: BackboneDescription, weights: Mapping[str, Tensor]) -> None:
-    network = Backbone(shape_of_file(description))
+    try:
+        network = Backbone(shape_of_file(description))
+    except MedDINOv3Error:
+        raise
+    except Exception as error:  # whatever timm objects to is the file's fault
+        raise MedDINOv3Error(
+            "bad-description",
+            f"The backbone that '{description.id}' describes cannot be built: {error}.",
+            "Get the backbone again from where it came.",
+        ) from error
     expected = {key: value.shape for key, value in network.state_dict().items()}
     given = {key: value.shape for key, value in weights.items()}
     if expected != given:

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from meddinov3.atomic import whole_file, whole_folder
@@ -83,7 +84,7 @@ def import_archive(path: Path, name: str) -> Path:
                         shutil.copyfileobj(source, stream)
                 _check(partial, kind)
                 _rename(partial, name)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise MedDINOv3Error(
             "damaged-archive",
             f"'{path.name}' is no readable zip archive: {error}.",

@@ -99,6 +99,22 @@ def test_a_damaged_model_is_not_kept(archive: Path, own_home: Path) -> None:
     assert not (own_home / "models" / "new").exists()
 
 
+def test_a_damaged_deflated_archive(archive: Path) -> None:
+    packed = archive.with_name("packed.zip")
+    with (
+        zipfile.ZipFile(archive) as source,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    content = bytearray(packed.read_bytes())
+    with zipfile.ZipFile(packed) as target:
+        start = target.getinfo("mine/model.safetensors").header_offset
+    content[start + 60 : start + 160] = b"\xff" * 100
+    packed.write_bytes(content)
+    assert refusal(packed).code == "damaged-archive"
+
+
 def test_a_damaged_model_is_not_exported(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "mine", describe("a"))
     (bundle / "model.safetensors").write_bytes(b"")
