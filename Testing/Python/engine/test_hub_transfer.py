@@ -160,7 +160,7 @@ class TestNoSpace:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("meddinov3.backbone_file.save_file", full)
+            patch.setattr("meddinov3.bundle.save_file", full)
             assert refusal(entry, hub).code == "cannot-write"
         assert [path.name for path in left(own_home)] == ["model.pth"]
         hub.asked.clear()
