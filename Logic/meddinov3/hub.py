@@ -22,7 +22,7 @@ from meddinov3.description import BackboneDescription, HubFile
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.hub_errors import Request, cannot_write, explain, failures, no_hub, offline
 from meddinov3.hub_transfer import Listing, check, download
-from meddinov3.model_store import check_name, user_folder
+from meddinov3.model_store import check_name, sweep_leftovers, user_folder
 from meddinov3.progress import ProgressCallback, StopQuestion
 
 HUB = "https://huggingface.co"
@@ -74,6 +74,7 @@ def pull(
     """
     name = name or entry.id
     check_name(name)
+    sweep_leftovers()
     if (user_folder() / "backbones" / name).exists():
         raise MedDINOv3Error(
             "exists",

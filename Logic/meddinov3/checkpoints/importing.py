@@ -26,7 +26,7 @@ from meddinov3.checkpoints.upstream import (
 from meddinov3.description import BackboneDescription, HubFile
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_archive import import_archive
-from meddinov3.model_store import check_name, is_backbone, user_folder
+from meddinov3.model_store import check_name, is_backbone, sweep_leftovers, user_folder
 from meddinov3.network.backbone import Backbone
 
 
@@ -99,6 +99,7 @@ def import_file(
         MedDINOv3Error: nothing of the kind, unsafe, not fitting, or the name is taken.
     """
     check_name(name)
+    sweep_leftovers()
     if path.suffix.lower() == ".zip" and path.is_file():
         folder = import_archive(path, name)
         return Imported(folder, not is_backbone(folder))
