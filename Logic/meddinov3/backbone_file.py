@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from meddinov3.atomic import whole_folder
-from meddinov3.bundle import check_finite, load_weights, sha256
+from meddinov3.bundle import check_finite, load_weights, save_weights, sha256
 from meddinov3.description import BackboneDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import (
@@ -81,7 +80,7 @@ def write_backbone(
         stored[MASK_TOKEN] = mask_token.detach().cpu().float().reshape(1, -1).contiguous()
     check_finite(stored, folder.name)
     with whole_folder(folder) as partial:
-        save_file(stored, partial / BACKBONE_WEIGHTS_FILE, metadata={"format": "pt"})
+        save_weights(stored, partial / BACKBONE_WEIGHTS_FILE)
         description = dataclasses.replace(
             description,
             id=folder.name,
@@ -113,7 +112,16 @@ def read_backbone(folder: Path) -> BackboneWeights:
 
 
 def _check_shapes(description: BackboneDescription, weights: Mapping[str, Tensor]) -> None:
-    network = Backbone(shape_of_file(description))
+    try:
+        network = Backbone(shape_of_file(description))
+    except MedDINOv3Error:
+        raise
+    except Exception as error:  # whatever timm objects to is the file's fault
+        raise MedDINOv3Error(
+            "bad-description",
+            f"The backbone that '{description.id}' describes cannot be built: {error}.",
+            "Get the backbone again from where it came.",
+        ) from error
     expected = {key: value.shape for key, value in network.state_dict().items()}
     given = {key: value.shape for key, value in weights.items()}
     if expected != given:

@@ -57,7 +57,7 @@ def write_bundle(
         weights[key] = (value.half() if half else value).contiguous()
     check_finite(weights, description.id)
     with whole_folder(folder) as partial:
-        save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_weights(weights, partial / WEIGHTS_FILE)
         digest = sha256(partial / WEIGHTS_FILE)
         description = dataclasses.replace(description, id=folder.name, weights_sha256=digest)
         text = description.to_json()
@@ -107,6 +107,22 @@ def load_weights(path: Path, expected_sha256: str, name: str) -> dict[str, Tenso
     except (SafetensorError, OSError) as error:
         raise MedDINOv3Error(
             "weights-damaged", f"The weights of '{name}' cannot be read: {error}.", remedy
+        ) from error
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        MedDINOv3Error: it cannot be written; safetensors raises no OSError for a full disk.
+    """
+    try:
+        save_file(dict(weights), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise MedDINOv3Error(
+            "cannot-write",
+            f"The weights could not be written to '{path.parent.parent}': {error}.",
+            "Check free space and permissions, or choose another folder.",
         ) from error
 
 

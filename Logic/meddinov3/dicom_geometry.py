@@ -8,6 +8,7 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import FloatArray, Grid
 
 EVEN = 0.05  # mm, and 2 % of the distance: headers round
+TURNED = 1.5e-3  # of the height: directions rounded to three digits point aside by up to this
 EXPORT_AGAIN = "Export it from the archive again, or convert it with a tool that resamples."
 
 
@@ -57,29 +58,39 @@ def check_slices(what: str, corners: FloatArray, cosines: FloatArray, spacings: 
     elif np.abs(cosines - cosines[0]).max() > 1e-3:
         problem = "its slices are turned against each other"
     elif len(corners) > 1:
-        problem = _uneven(corners, cosines)
+        problem = _uneven(corners, cosines, float(spacings.min()))
     if problem:
         raise MedDINOv3Error(
             "uneven-series", f"{what} is on no regular grid: {problem}.", EXPORT_AGAIN
         )
 
 
-def _uneven(corners: FloatArray, cosines: FloatArray) -> str:
-    """What is wrong with the steps from slice to slice, or ""."""
+def _uneven(corners: FloatArray, cosines: FloatArray, pixel: float) -> str:
+    """What is wrong with the steps from slice to slice, or with what they add up to; or ""."""
     steps = np.diff(corners, axis=0)
     normal = np.cross(cosines[0, :3], cosines[0, 3:])
+    normal /= np.linalg.norm(normal)
     gaps = steps @ normal
     distance = float(np.median(np.abs(gaps)))
     allowed = max(EVEN, 0.02 * distance)
     sideways = np.linalg.norm(steps - np.outer(gaps, normal), axis=1)
     if (np.abs(gaps) < EVEN / 10).any():
         return "several slices lie at one position (a slice twice, or several time points)"
-    if sideways.max() > allowed:
+    heights = (corners - corners[0]) @ normal
+    aside = np.linalg.norm(corners - corners[0] - np.outer(heights, normal), axis=1)
+    # Small steps add up: the last slice may be off by many pixels.
+    far = aside > np.maximum(max(EVEN, pixel / 2), TURNED * np.abs(heights))
+    if sideways.max() > allowed or far.any():
         tilt = np.degrees(np.arctan2(sideways.max(), distance))
-        return f"its slices are shifted sideways as with a tilted gantry ({tilt:.0f} degrees)"
+        if far.any():
+            tilt = np.degrees(np.arctan2(aside[far], np.abs(heights[far])).max())
+        return f"its slices are shifted sideways as with a tilted gantry ({tilt:.2g} degrees)"
     if (np.abs(np.abs(gaps) - distance) > allowed).any():
         low, high = np.abs(gaps).min(), np.abs(gaps).max()
         return f"its slices lie {low:.2f} to {high:.2f} mm apart (slices are missing?)"
+    off = np.abs(heights - np.linspace(0, heights[-1], len(heights))).max()
+    if off > max(EVEN, 0.1 * distance):
+        return f"its slices lie up to {off:.2f} mm from where even steps would put them"
     return ""
 
 

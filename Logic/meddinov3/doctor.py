@@ -30,6 +30,7 @@ from meddinov3.memory import machine_memory
 from meddinov3.model_store import InstalledModel, installed_models, user_folder
 from meddinov3.segmentation import Model, load_model
 from meddinov3.volume import Volume
+from meddinov3.worker.failures import explain
 
 LITTLE_DISK, LITTLE_MEMORY = 5.0, 4.0  # GiB; torch and a model, a scan and a model
 TRIED = {"cpu": 2, "mps": 8, "cuda": 16}  # slices
@@ -156,8 +157,9 @@ def _examine_model(model: InstalledModel, device: str, timed: bool) -> Finding:
         if not timed:
             return Finding(model.id, "can be loaded")
         return Finding(model.id, "; ".join(_times(loaded)))
-    except MedDINOv3Error as error:
-        return Finding(model.id, error.message, error.remedy)
+    except (MedDINOv3Error, RuntimeError) as error:  # a card that torch cannot use, memory
+        told = explain(error)
+        return Finding(model.id, told.message, told.remedy)
 
 
 def _times(model: Model) -> list[str]:

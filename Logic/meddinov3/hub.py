@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -22,7 +22,7 @@ from meddinov3.description import BackboneDescription, HubFile
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.hub_errors import Request, cannot_write, explain, failures, no_hub, offline
 from meddinov3.hub_transfer import Listing, check, download
-from meddinov3.model_store import check_name, user_folder
+from meddinov3.model_store import check_name, sweep_leftovers, user_folder
 from meddinov3.progress import ProgressCallback, StopQuestion
 
 HUB = "https://huggingface.co"
@@ -74,6 +74,7 @@ def pull(
     """
     name = name or entry.id
     check_name(name)
+    sweep_leftovers()
     if (user_folder() / "backbones" / name).exists():
         raise MedDINOv3Error(
             "exists",
@@ -185,7 +186,7 @@ def _only_one(downloads: Path, entry: CatalogueEntry) -> Iterator[None]:
     from huggingface_hub.utils import WeakFileLock
 
     lock = downloads / f".{entry.id}.lock"
-    with ExitStack() as cleared, ExitStack() as stack:
+    with ExitStack() as stack:
         try:
             downloads.mkdir(parents=True, exist_ok=True)
             stack.enter_context(WeakFileLock(lock, timeout=1.0))
@@ -195,13 +196,7 @@ def _only_one(downloads: Path, entry: CatalogueEntry) -> Iterator[None]:
             ) from error
         except OSError as error:
             raise cannot_write(lock, error) from error
-        cleared.callback(_discard, lock)  # after its release: Windows removes no open file
-        yield
-
-
-def _discard(lock: Path) -> None:
-    with suppress(OSError):  # the next one holds it already
-        lock.unlink()
+        yield  # the file stays: who waits for it would hold one that has no name any more
 
 
 def _look_up(request: Request, hub: str) -> Listing:

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from meddinov3.atomic import whole_file, whole_folder
@@ -21,6 +22,7 @@ from meddinov3.model_store import (
     is_backbone,
     read_backbone_description,
     read_description,
+    sweep_leftovers,
     user_folder,
 )
 
@@ -83,7 +85,7 @@ def import_archive(path: Path, name: str) -> Path:
                         shutil.copyfileobj(source, stream)
                 _check(partial, kind)
                 _rename(partial, name)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise MedDINOv3Error(
             "damaged-archive",
             f"'{path.name}' is no readable zip archive: {error}.",
@@ -144,15 +146,23 @@ def remove_model(name: str) -> Path:
     """Remove one of the user's models or backbones; returns where it was.
 
     Raises:
-        MedDINOv3Error: it is a starter, or there is none of that name.
+        MedDINOv3Error: it is a starter, in use, or there is none of that name.
     """
+    sweep_leftovers()
     for kind in ("models", "backbones"):
         folder = user_folder() / kind / name
         # Any folder's name may have been given by hand; a path is no name.
         if name and not name.startswith(".") and folder.name == name and folder.is_dir():
             gone = folder.with_name(f".removed.{folder.name}")
             shutil.rmtree(gone, ignore_errors=True)
-            folder.rename(gone)  # at once, so that nothing half-removed is listed
+            try:
+                folder.rename(gone)  # at once, so that nothing half-removed is listed
+            except OSError as error:  # Windows keeps the folders of open files
+                raise MedDINOv3Error(
+                    "in-use",
+                    f"'{name}' cannot be removed: {error.strerror or error}.",
+                    "Close Slicer or stop the training that uses it, then try again.",
+                ) from error
             shutil.rmtree(gone, ignore_errors=True)
             return folder
     if (STARTERS / name).is_dir():

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,9 @@ WEIGHTS_FILE = "model.safetensors"
 BACKBONE_DESCRIPTION_FILE = "backbone.json"
 BACKBONE_WEIGHTS_FILE = "backbone.safetensors"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # of a model or backbone: a folder's on any system
+RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[1-9]")  # by Windows, with any ending
+LEFTOVER = re.compile(r"\.[0-9a-f]{8}\.partial|\.removed\..+")
+DAY = 24 * 60 * 60  # seconds
 STARTERS = Path(__file__).parent / "starters"
 
 
@@ -48,12 +53,28 @@ def check_name(name: str) -> None:
     Raises:
         MedDINOv3Error: the name is none.
     """
-    if NAME.fullmatch(name) is None:
+    reserved = RESERVED.fullmatch(name.partition(".")[0]) is not None
+    if NAME.fullmatch(name) is None or name.endswith(".") or reserved:
         raise MedDINOv3Error(
             "bad-name",
             f"'{name}' is no name for a model.",
-            "Use lower-case letters, digits, dots, dashes and underscores.",
+            "Use lower-case letters, digits, dots, dashes and underscores, no dot at the end and "
+            "none of the names that Windows keeps for devices (con, nul, com1).",
         )
+
+
+def sweep_leftovers() -> None:
+    """Delete what killed pulls, imports and removals left among the user's models.
+
+    Folders younger than a day may still be written.
+    """
+    for kind in ("models", "backbones"):
+        parent = user_folder() / kind
+        for path in parent.iterdir() if parent.is_dir() else ():
+            with suppress(OSError):
+                old = time.time() - path.lstat().st_mtime > DAY
+                if LEFTOVER.fullmatch(path.name) and old and path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)  # which refuses links
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -58,6 +60,33 @@ def read_voxels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         EOFError: the file ends too early.
         OSError: damaged compression, or unreadable.
     """
+    with _voxels_of(path) as (stream, header):
+        return _read_array(stream, header, shape)
+
+
+def holds(path: Path, array: np.ndarray) -> bool:
+    """Whether a file that was just written holds all of an array (k, j, i), plane by plane.
+
+    ITK's writer is silent when the disk is full.
+
+    Raises:
+        OSError: unreadable.
+    """
+    try:
+        with _voxels_of(path) as (stream, header):
+            plane = np.empty(array.shape[1:], dtype=header.dtype)
+            for expected in array:
+                _fill(stream, plane)
+                if not np.array_equal(plane, expected):
+                    return False
+    except (EOFError, BadSpacingError, NotSupportedHereError):
+        return False
+    return True
+
+
+@contextmanager
+def _voxels_of(path: Path) -> Iterator[tuple[BinaryIO, _Header]]:
+    """The stream at its first voxel; afterwards the checksum, if any, is compared."""
     try:
         with open(path, "rb") as raw:
             packed = raw.read(2) == GZIP_MAGIC
@@ -65,16 +94,17 @@ def read_voxels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
             source = cast("BinaryIO", stream)
             header = _read_header(source)
             source.seek(header.offset)
-            voxels = _read_array(source, header, shape)
+            yield source, header
             while packed and source.read(2**20):  # the checksum is compared at the very end
                 pass
-            return voxels
     except zlib.error as error:
         raise OSError(str(error)) from error
 
 
 def _read_header(stream: BinaryIO) -> _Header:
     start = stream.read(540)
+    if len(start) < 348:
+        raise EOFError("the file ends too early")
     for order in "<>":
         (size,) = struct.unpack_from(order + "i", start)
         if size == 348 and start[344:347] == b"n+1":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ def read_volume(path: Path, series: int | None = None) -> Volume:
         MedDINOv3Error: missing, unreadable, not three-dimensional, not scalar, or several
             series in the folder and none chosen.
     """
-    return read_series(path, series) if path.is_dir() else _read_file(path)
+    volume = read_series(path, series) if path.is_dir() else _read_file(path)
+    return replace(volume, inputs=(str(path),))
 
 
 def read_label_map(path: Path) -> tuple[np.ndarray, Grid]:

@@ -35,7 +35,12 @@ from meddinov3.progress import ProgressCallback, StopQuestion, Stopwatch
 from meddinov3.reading import read_volume
 from meddinov3.region import Region, read_region
 from meddinov3.volume import Volume, join_channels
-from meddinov3.writing import SEGMENTATION_ENDING, write_label_map, write_segmentation
+from meddinov3.writing import (
+    SEGMENTATION_ENDING,
+    check_not_read,
+    write_label_map,
+    write_segmentation,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Segmentation:
         notes: warnings and what was done about memory.
         seconds: by phase.
         source: the scan's DICOM files, if it came from DICOM.
+        inputs: files and DICOM folders that were read; none is overwritten.
         details: versions, device and precision, for the report.
     """
 
@@ -77,15 +83,17 @@ class Segmentation:
     seconds: dict[str, float] = field(default_factory=dict)
     source: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write ``.seg.nrrd``, ``.nii.gz``, ``.nrrd``, ``.mha`` or DICOM SEG (``.dcm``).
 
         Raises:
-            MedDINOv3Error: the ending is unknown, the place cannot be written to, or DICOM is
-                asked for a scan that did not come from DICOM.
+            MedDINOv3Error: the ending is unknown, the place cannot be written to, an input would
+                be overwritten, or DICOM is asked for a scan that did not come from DICOM.
         """
         path, watch = Path(path), Stopwatch()
+        check_not_read(path, self.inputs)
         watch.enter("write")
         if path.name.lower().endswith(SEGMENTATION_ENDING):
             write_segmentation(path, self.label_map, self.grid, self.labels, self.model)
@@ -227,7 +235,9 @@ def segment(
         report=report,
         stop=stop,
     )
-    grid, source = volume.grid, volume.source
+    grid, source, inputs = volume.grid, volume.source, (*volume.inputs, *volume.source)
+    if area is not region:
+        inputs += (str(region),)  # a file, or six numbers that are none
     del volume  # the scan need not be held while the result is cleaned and written
     image = None
     gc.collect()
@@ -244,6 +254,7 @@ def segment(
         {**watch.seconds, **prediction.seconds},
         source,
         _details(model),
+        inputs,
     )
 
 

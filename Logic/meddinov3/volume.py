@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,6 +21,7 @@ class Volume:
         modality: DICOM modality (``CT``, ``MR``) or "" if the file does not say.
         source: DICOM slice files in the order of k or the one multi-frame file, else empty.
         notes: what the user should know about how it was read.
+        inputs: the files and DICOM folders it was read from, which no result may overwrite.
     """
 
     channels: tuple[np.ndarray, ...]
@@ -28,6 +29,7 @@ class Volume:
     modality: str = ""
     source: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for channel in self.channels:
@@ -86,7 +88,8 @@ def join_channels(volumes: list[Volume]) -> Volume:
             other = _resample(other, first.grid)
         channels.extend(other.channels)
     notes = tuple(dict.fromkeys(note for volume in volumes for note in volume.notes))
-    return Volume(tuple(channels), first.grid, first.modality, first.source, notes)
+    inputs = tuple(path for volume in volumes for path in (*volume.inputs, *volume.source))
+    return Volume(tuple(channels), first.grid, first.modality, first.source, notes, inputs)
 
 
 def _resample(volume: Volume, grid: Grid) -> Volume:
@@ -108,4 +111,4 @@ def _resample(volume: Volume, grid: Grid) -> Volume:
             moving, reference, sitk.Transform(), sitk.sitkLinear, lowest, sitk.sitkFloat32
         )
         images.append(resampled)
-    return Volume(tuple(map(array_of, images)), grid, volume.modality, notes=volume.notes)
+    return replace(volume, channels=tuple(map(array_of, images)), grid=grid)

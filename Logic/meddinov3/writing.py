@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from meddinov3 import nifti
 from meddinov3.atomic import whole_file
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
@@ -70,6 +71,38 @@ def check_nifti_twin(path: Path) -> None:
         )
 
 
+def check_not_read(path: Path, inputs: Iterable[str | Path]) -> None:
+    """Refuse a result over a file that was read, or a DICOM file among a scan's slices.
+
+    Args:
+        path: where the result would go.
+        inputs: files and folders that were read.
+
+    Raises:
+        MedDINOv3Error: the result would overwrite one or lie among them.
+    """
+    target = _key(path)
+    for given in map(Path, inputs):
+        read = _key(given)
+        if target == read:
+            raise MedDINOv3Error(
+                "output-is-input",
+                f"The result would overwrite the input '{given.name}'.",
+                "Choose another --output.",
+            )
+        if path.suffix.lower() == ".dcm" and target.is_relative_to(read):
+            raise MedDINOv3Error(
+                "output-is-input",
+                f"'{path.name}' would lie among the scan's own DICOM slices.",
+                "Choose an --output outside that folder.",
+            )
+
+
+def _key(path: Path) -> Path:
+    """Equal for two paths that may be one file on some system."""
+    return Path(str(path.resolve()).casefold())
+
+
 def write_segmentation(
     path: Path, label_map: np.ndarray, grid: Grid, labels: Sequence[Label], reference: str = ""
 ) -> None:
@@ -119,11 +152,19 @@ def _write(path: Path, image: sitk.Image, grid: Grid) -> None:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
-            raise MedDINOv3Error(
-                "cannot-write",
-                f"'{path.name}' could not be written to '{path.parent}'.",
-                "Check free space and permissions, close programs that show the file, or choose "
-                "another folder.",
-            ) from error
+            raise _cannot_write(path) from error
+        # ITK says nothing when the disk is full and a NIfTI file is cut off.
+        is_nifti = temporary.name.endswith(nifti.ENDINGS)
+        if is_nifti and not nifti.holds(temporary, sitk.GetArrayViewFromImage(image)):
+            raise _cannot_write(path)
         if path.suffix.lower() == ".nrrd":
             restore_geometry(temporary, grid)
+
+
+def _cannot_write(path: Path) -> MedDINOv3Error:
+    return MedDINOv3Error(
+        "cannot-write",
+        f"'{path.name}' could not be written whole to '{path.parent}'.",
+        "Check free space and permissions, close programs that show the file, or choose another "
+        "folder.",
+    )

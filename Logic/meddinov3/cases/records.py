@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ DATASET_FILE = "dataset.json"
 FORMAT = "meddinov3-cases"
 VERSION = 1
 ENDING = ".nrrd"  # keeps geometry as it is, where NIfTI rounds it to float32
+CASE_ID = re.compile(r"case_[0-9]{4,}")
 STATUSES = ("annotated", "reviewed", "excluded")
 
 
@@ -187,6 +189,15 @@ def is_library(folder: Path) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
+def no_library(name: str, reason: object) -> MedDINOv3Error:
+    """The refusal of a folder that is no library, or has gone."""
+    return MedDINOv3Error(
+        "no-library",
+        f"'{name}' is no case library of MedDINOv3: {CASES_FILE} is missing or damaged ({reason}).",
+        "Give a folder that 'meddinov3 dataset create' made, or import the dataset into one.",
+    )
+
+
 def read_record(folder: Path) -> LibraryRecord:
     """Read a library's ``cases.json``.
 
@@ -199,12 +210,7 @@ def read_record(folder: Path) -> LibraryRecord:
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError("it states another format")
     except (OSError, ValueError) as error:
-        raise MedDINOv3Error(
-            "no-library",
-            f"'{folder.name}' is no case library of MedDINOv3: {CASES_FILE} is missing or damaged "
-            f"({getattr(error, 'strerror', None) or error}).",
-            "Give a folder that 'meddinov3 dataset create' made, or import the dataset into one.",
-        ) from error
+        raise no_library(folder.name, getattr(error, "strerror", None) or error) from error
     version = content.pop("version", None)
     if isinstance(version, int) and version > VERSION:
         raise MedDINOv3Error(
@@ -216,6 +222,7 @@ def read_record(folder: Path) -> LibraryRecord:
         record: LibraryRecord = from_plain(LibraryRecord, content)
         if any(case.status not in STATUSES for case in record.cases):
             raise ValueError("unknown status")
+        _check_ids(record)
     except (KeyError, TypeError, ValueError) as error:
         raise MedDINOv3Error(
             "bad-library",
@@ -223,6 +230,18 @@ def read_record(folder: Path) -> LibraryRecord:
             "Restore the file from a backup; images and label maps are not affected.",
         ) from error
     return record
+
+
+def _check_ids(record: LibraryRecord) -> None:
+    """Paths are made of the ids, and files are deleted by them."""
+    ids = [case.id for case in record.cases]
+    if len(set(ids)) != len(ids):
+        raise ValueError("a case is there twice")
+    for case in record.cases:
+        if CASE_ID.fullmatch(case.id) is None or int(case.id.removeprefix("case_")) >= record.next:
+            raise ValueError(f"'{case.id}' is no case's id")
+        if case.revision < 1:
+            raise ValueError(f"'{case.id}' has the revision {case.revision}")
 
 
 def check_label_names(labels: Sequence[Label]) -> None:

@@ -16,6 +16,7 @@ from meddinov3.cases.records import (
     DATASET_FILE,
     CaseRecord,
     LibraryRecord,
+    no_library,
     read_record,
 )
 from meddinov3.cases.thumbnail import write_thumbnail
@@ -39,8 +40,8 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         patience: seconds to wait for another program.
 
     Raises:
-        MedDINOv3Error: another program is writing, the place cannot be written to, or the
-            package filelock is missing.
+        MedDINOv3Error: the library is gone, another program is writing, the place cannot be
+            written to, or the package filelock is missing.
     """
     try:
         from filelock import FileLock, Timeout  # not part of Slicer; comes with the set-up
@@ -50,6 +51,8 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
             "The case library cannot be written to: the package filelock is missing.",
             "Set MedDINOv3 up first.",
         ) from error
+    if not (folder / CASES_FILE).is_file():  # the lock would make the folder again
+        raise no_library(folder.name, "the file is not there")
     lock = FileLock(str(folder / LOCK_FILE))
     try:
         lock.acquire(timeout=patience)

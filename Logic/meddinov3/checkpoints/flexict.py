@@ -26,7 +26,9 @@ VOLUMES = ("patch_embed_3D.", "rope_embed_3D.")
 def is_flexict(state: Mapping[str, object]) -> bool:
     """Whether a checkpoint is FlexiCT's, by its two patch embeddings."""
     inner = state.get("teacher", state)
-    return isinstance(inner, Mapping) and any(key.endswith(KERNEL) for key in inner)
+    if not isinstance(inner, Mapping) or not all(isinstance(key, str) for key in inner):
+        return False
+    return any(key.endswith(KERNEL) for key in inner)
 
 
 def as_dinov3(state: Mapping[str, object]) -> dict[str, object]:

@@ -19,13 +19,14 @@ from meddinov3.checkpoints.upstream import (
     backbone_weights,
     fill_absent_bias,
     from_timm_names,
+    no_backbone,
     shape_of,
     unwrap,
 )
 from meddinov3.description import BackboneDescription, HubFile
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_archive import import_archive
-from meddinov3.model_store import check_name, is_backbone, user_folder
+from meddinov3.model_store import check_name, is_backbone, sweep_leftovers, user_folder
 from meddinov3.network.backbone import Backbone
 
 
@@ -98,6 +99,7 @@ def import_file(
         MedDINOv3Error: nothing of the kind, unsafe, not fitting, or the name is taken.
     """
     check_name(name)
+    sweep_leftovers()
     if path.suffix.lower() == ".zip" and path.is_file():
         folder = import_archive(path, name)
         return Imported(folder, not is_backbone(folder))
@@ -127,11 +129,18 @@ def _import_results(
 
 def _import_backbone(path: Path, name: str, hub: HubFile | None) -> Imported:
     tensors, origin = _read_tensors(path)
-    if origin == "timm":
-        tensors, origin = from_timm_names(tensors), "dinov3"
-    shape = shape_of(tensors, tensors["patch_embed.proj.weight"].shape[1], origin)
-    network = Backbone(shape)
-    weights = _renamed(tensors, shape.in_channels)
+    if tensors["patch_embed.proj.weight"].ndim != 4:
+        raise no_backbone("patch_embed.proj.weight is no kernel of a slice")
+    try:
+        if origin == "timm":
+            tensors, origin = from_timm_names(tensors), "dinov3"
+        shape = shape_of(tensors, tensors["patch_embed.proj.weight"].shape[1], origin)
+        network = Backbone(shape)
+        weights = _renamed(tensors, shape.in_channels)
+    except MedDINOv3Error:
+        raise
+    except Exception as error:  # tensors of other shapes, at which timm breaks anywhere
+        raise no_backbone(str(error) or type(error).__name__) from error
     fill_absent_bias(weights, network.state_dict())
     about = ORIGINS[origin]
     description = BackboneDescription(
@@ -188,6 +197,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
         )
     if not isinstance(content, Mapping):
         raise MedDINOv3Error("not-a-backbone", f"'{path.name}' holds no named tensors.")
+    if not all(isinstance(key, str) for key in content):
+        raise no_backbone("keys that are no names")
     if is_flexict(content):
         return unwrap(as_dinov3(content)), "flexict"
     tensors = unwrap(content)

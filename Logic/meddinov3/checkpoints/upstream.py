@@ -35,6 +35,8 @@ def unwrap(state: Mapping[str, object]) -> dict[str, Tensor]:
         MedDINOv3Error: there are no backbone tensors.
     """
     inner = state.get("teacher", state)
+    if isinstance(inner, Mapping) and not all(isinstance(key, str) for key in inner):
+        raise no_backbone("keys that are no names")
     tensors = {
         key.removeprefix("backbone."): value
         for key, value in (inner.items() if isinstance(inner, Mapping) else ())
@@ -48,12 +50,17 @@ def unwrap(state: Mapping[str, object]) -> dict[str, Tensor]:
             "NAME.",
         )
     if "patch_embed.proj.weight" not in tensors:
-        raise MedDINOv3Error(
-            "not-a-backbone",
-            "The file holds no DINOv3 backbone (no patch_embed.proj.weight).",
-            "Choose MedDINOv3's model.pth or a DINOv3 state dict.",
-        )
+        raise no_backbone("no patch_embed.proj.weight")
     return tensors
+
+
+def no_backbone(reason: str) -> MedDINOv3Error:
+    """The refusal of a file with other tensors."""
+    return MedDINOv3Error(
+        "not-a-backbone",
+        f"The file holds no DINOv3 backbone ({reason}).",
+        "Choose MedDINOv3's model.pth or a DINOv3 state dict.",
+    )
 
 
 def shape_of(
@@ -64,9 +71,15 @@ def shape_of(
     LayerNorm's epsilon follows from the `origin`, one of EPS.
 
     The number of heads follows from the RoPE periods: a quarter of a head's channels.
+
+    Raises:
+        MedDINOv3Error: there are no blocks.
     """
     width = tensors["patch_embed.proj.weight"].shape[0]
-    depth = 1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("blocks."))
+    blocks = {key.split(".")[1] for key in tensors if key.startswith("blocks.")}
+    if not blocks or not all(number.isdecimal() for number in blocks):
+        raise no_backbone("no blocks.0, blocks.1 and so on")
+    depth = 1 + max(map(int, blocks))
     registers = tensors["storage_tokens"].shape[1] if "storage_tokens" in tensors else 0
     periods = tensors.get("rope_embed.periods")
     biased = "blocks.0.attn.qkv.bias" in tensors

@@ -59,3 +59,16 @@ def test_a_multi_frame_file_to_dicom_seg_equals_its_label_map(
     np.testing.assert_array_equal(
         found.array, np.searchsorted([0, *present], np.asarray(expected.array))
     )
+
+
+def test_no_slice_of_a_further_channel_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(tmp_path / "one", ARRAY, GRID)
+    (target, *_) = write_series(tmp_path / "two", ARRAY, GRID)
+    before, channel = target.read_bytes(), f"T2={tmp_path / 'two'}"
+    model = make_bundle(tmp_path / "tiny", describe("a", channels=("CT", "T2")))
+    with pytest.raises(SystemExit):
+        segment(monkeypatch, tmp_path / "one", "-c", channel, "-o", target, "-m", model)
+    assert "among the scan's own DICOM slices" in " ".join(capsys.readouterr().err.split())
+    assert target.read_bytes() == before

@@ -217,8 +217,9 @@ def refusal(entry: CatalogueEntry, hub: Hub, **options: object) -> MedDINOv3Erro
 
 
 def left(home: Path) -> list[Path]:
-    """Files of downloads that remain."""
-    return sorted(path for path in (home / "downloads").rglob("*") if path.is_file())
+    """Files of downloads that remain, but for locks."""
+    files = (path for path in (home / "downloads").rglob("*") if path.is_file())
+    return sorted(path for path in files if path.suffix != ".lock")
 
 
 def kept_bytes(home: Path) -> int:

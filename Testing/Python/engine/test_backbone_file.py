@@ -76,7 +76,8 @@ def test_altered_weights(folder: Path) -> None:
     ("entries", "code"),
     [({"backbone": "resnet50"}, "unknown-backbone"), ({"format": 9}, "later-format"),
      ({"in_channels": 1}, "weights-do-not-fit"), ({"has_mask_token": False}, "weights-do-not-fit"),
-     ({"surprise": 1}, "bad-description")],
+     ({"surprise": 1}, "bad-description"), ({"overrides": {"num_heads": 7}}, "bad-description"),
+     ({"overrides": {"surprise": 1}}, "bad-description")],
     ids=str,
 )  # fmt: skip
 def test_a_description_of_something_else(folder: Path, entries: dict, code: str) -> None:

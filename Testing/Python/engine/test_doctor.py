@@ -91,3 +91,63 @@ def test_the_command_tells_and_its_exit_code_too(
     printed = capsys.readouterr().out
     assert "!!  broken" in printed
     assert "What to do: Get the model again" in printed
+
+
+NO_KERNEL = "CUDA error: no kernel image is available for execution on the device"
+
+
+def test_a_card_that_fails_when_a_model_runs(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bundle(own_home / "models" / "any", describe("a"))
+
+    def no_kernel(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError(NO_KERNEL)
+
+    monkeypatch.setattr(doctor, "predict", no_kernel)
+    found = findings()
+    assert "no code for this graphics card" in found["any"].text
+    assert "choose the CPU" in found["any"].remedy
+
+
+@pytest.mark.parametrize("said", [NO_KERNEL, "CUDA error: unspecified launch failure", "a bug"])
+def test_the_command_tells_what_a_card_did(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    def fails(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(doctor, "examine", fails)
+    monkeypatch.setattr(sys, "argv", ["meddinov3", "doctor"])
+    with pytest.raises(RuntimeError if said == "a bug" else SystemExit) as caught:
+        main()
+    printed = capsys.readouterr().err
+    if said != "a bug":
+        assert caught.value.code == 1  # type: ignore[union-attr]
+        assert "graphics card" in printed and "What to do:" in printed
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [ModuleNotFoundError("No module named 'torch'"), OSError("[WinError 126] c10.dll"),
+     RuntimeError("operator torchvision::nms does not exist")],
+    ids=str,
+)  # fmt: skip
+def test_a_torch_that_does_not_load(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: Exception
+) -> None:
+    class Broken:
+        def find_spec(self, name: str, *_arguments: object) -> None:
+            if name == "meddinov3.doctor":
+                raise broken
+
+    monkeypatch.delitem(sys.modules, "meddinov3.doctor")
+    monkeypatch.delattr("meddinov3.doctor")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    monkeypatch.setattr(sys, "argv", ["meddinov3", "doctor"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    printed = capsys.readouterr().out
+    assert str(broken) in printed
+    assert "What to do: Install torch and torchvision again" in printed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -289,3 +290,12 @@ def test_descriptions_written_before_pulling_are_read(entry: CatalogueEntry, hub
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content.pop("hub")["revision"] == COMMIT
     assert BackboneDescription.from_json(json.dumps(content)).hub is None
+
+
+def test_what_a_killed_pull_left_is_swept(entry: CatalogueEntry, hub: Hub, own_home: Path) -> None:
+    left_over = own_home / "backbones" / ".0123abcd.partial"
+    left_over.mkdir(parents=True)
+    os.utime(left_over, (0, 0))
+    with pytest.raises(MedDINOv3Error):
+        pull(dataclasses.replace(entry, repository="nobody/nothing"), endpoint=hub.address)
+    assert not left_over.exists()

@@ -160,7 +160,7 @@ class TestNoSpace:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("meddinov3.backbone_file.save_file", full)
+            patch.setattr("meddinov3.bundle.save_file", full)
             assert refusal(entry, hub).code == "cannot-write"
         assert [path.name for path in left(own_home)] == ["model.pth"]
         hub.asked.clear()
@@ -172,3 +172,13 @@ class TestNoSpace:
     ) -> None:
         (own_home / "downloads").write_text("in the way")
         assert refusal(entry, hub).code == "cannot-write"
+
+
+def test_the_lock_stays_the_same_file(entry: CatalogueEntry, hub: Hub, own_home: Path) -> None:
+    """Whoever waits has it open; a new file of that name would let a third in."""
+    lock = own_home / "downloads" / f".{entry.id}.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    waiting = lock.stat()
+    fetch(entry, hub)
+    assert lock.stat().st_ino == waiting.st_ino

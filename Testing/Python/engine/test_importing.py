@@ -290,6 +290,27 @@ class TestRefused:
     def test_a_file_that_is_not_there(self, tmp_path: Path, name: str) -> None:
         assert refusal(tmp_path / name).code == "file-missing"
 
+    @pytest.mark.parametrize(
+        "state",
+        [
+            {"patch_embed.proj.weight": torch.zeros(96, 3, 4, 4),
+             "layers.0.blocks.0.norm1.weight": torch.zeros(96)},
+            {"patch_embed.proj.weight": torch.zeros(96, 3, 4, 4), "blocks.x.y": torch.zeros(2)},
+            {"patch_embed.proj.weight": torch.zeros(()), "blocks.0.y": torch.zeros(2)},
+            {"patch_embed.proj.weight": torch.zeros(96, 3, 4, 4),
+             "blocks.0.attn.q_bias": torch.zeros(2), "reg_token": torch.zeros(1)},
+            {0: torch.zeros(2), 1: torch.zeros(2)},
+            {"teacher": {0: torch.zeros(2)}},
+            {"teacher": {0: torch.zeros(2), "patch_embed_2D.proj.weight": torch.zeros(2)}},
+        ],
+        ids=["swin", "no numbers", "no kernel", "half a bias", "keys", "teacher", "flexict"],
+    )  # fmt: skip
+    def test_other_networks(self, tmp_path: Path, own_home: Path, state: dict) -> None:
+        torch.save(state, tmp_path / "other.pth")
+        error = refusal(tmp_path / "other.pth")
+        assert error.code == "not-a-backbone" and error.remedy
+        assert not (own_home / "backbones" / "new").exists()
+
     def test_other_files(self, tmp_path: Path) -> None:
         for name in ("weights.onnx", "weights.safetensors", "weights.pth"):
             (tmp_path / name).write_bytes(b"something else")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import stat
 import sys
 import zipfile
@@ -99,6 +100,22 @@ def test_a_damaged_model_is_not_kept(archive: Path, own_home: Path) -> None:
     assert not (own_home / "models" / "new").exists()
 
 
+def test_a_damaged_deflated_archive(archive: Path) -> None:
+    packed = archive.with_name("packed.zip")
+    with (
+        zipfile.ZipFile(archive) as source,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    content = bytearray(packed.read_bytes())
+    with zipfile.ZipFile(packed) as target:
+        start = target.getinfo("mine/model.safetensors").header_offset
+    content[start + 60 : start + 160] = b"\xff" * 100
+    packed.write_bytes(content)
+    assert refusal(packed).code == "damaged-archive"
+
+
 def test_a_damaged_model_is_not_exported(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "mine", describe("a"))
     (bundle / "model.safetensors").write_bytes(b"")
@@ -124,6 +141,31 @@ def test_removing_what_is_not_there(own_home: Path, archive: Path, name: str) ->
     with pytest.raises(MedDINOv3Error):
         remove_model(name)
     assert (own_home / "models" / "theirs").is_dir()
+
+
+def test_removing_what_is_in_use(
+    archive: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_file(archive, "theirs")
+
+    def refused(_self: Path, _target: Path) -> None:
+        raise PermissionError(13, "Access is denied")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(MedDINOv3Error) as caught:
+        remove_model("theirs")
+    assert caught.value.code == "in-use" and "Close Slicer" in caught.value.remedy
+    assert (own_home / "models" / "theirs").is_dir()
+
+
+@pytest.mark.parametrize("how", ["import", "remove"])
+def test_what_a_killed_import_left_is_swept(archive: Path, own_home: Path, how: str) -> None:
+    import_file(archive, "theirs")
+    left = own_home / "models" / ".0123abcd.partial"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    remove_model("theirs") if how == "remove" else import_file(archive, "again")
+    assert not left.exists()
 
 
 def test_the_commands(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import describe
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.model_store import find_model, installed_models, read_description, user_folder
+from meddinov3.model_store import (
+    check_name,
+    find_model,
+    installed_models,
+    read_description,
+    sweep_leftovers,
+    user_folder,
+)
 
 
 def add(parent: Path, name: str, summary: str = "") -> Path:
@@ -146,3 +155,30 @@ class TestFinding:
             read_description(find_model(str(tmp_path)))
         assert caught.value.code == "no-model"
         assert "model.json" in caught.value.remedy
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        "name", ["con", "nul.v2", "com1", "lpt9.a.b", "liver.", "", ".x", "A", "a/b", "aux"]
+    )
+    def test_that_some_system_has_no_folder_for(self, name: str) -> None:
+        with pytest.raises(MedDINOv3Error) as caught:
+            check_name(name)
+        assert caught.value.code == "bad-name"
+
+    @pytest.mark.parametrize("name", ["contrast", "com", "com10", "ct.con", "null", "liver-1.0"])
+    def test_that_are_fine(self, name: str) -> None:
+        check_name(name)
+
+
+def test_what_killed_imports_left_is_swept_after_a_day(own_home: Path) -> None:
+    names = [".0123abcd.partial", ".removed.liver", ".mine", "liver", "x.partial"]
+    old = [own_home / kind / name for kind in ("models", "backbones") for name in names]
+    young = own_home / "models" / ".89abcdef.partial"
+    for folder in (*old, young):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"x")
+        if folder != young:
+            os.utime(folder, (time.time() - 90_000,) * 2)
+    sweep_leftovers()
+    assert [path for path in (*old, young) if not path.exists()] == [*old[:2], *old[5:7]]

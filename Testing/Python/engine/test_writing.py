@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -265,3 +267,37 @@ def test_upper_case_endings_and_long_names(tmp_path: Path, name: str) -> None:
     assert made.name == name
     made = made.rename(tmp_path / f"x{'.nii.gz' if 'NII' in name else made.suffix.lower()}")
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(made))), mask)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+import numpy as np
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.grid import Grid
+from meddinov3.writing import write_label_map
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+labels = np.random.default_rng(0).integers(0, 200, (10, 256, 256)).astype(np.uint8)
+grid = Grid((256, 256, 10), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
+try:
+    write_label_map(Path({target!r}), labels, grid)
+except MedDINOv3Error as error:
+    print(error.code)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files there")
+@pytest.mark.parametrize("limit", [0, 100, 300_000])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, ending: str, limit: int) -> None:
+    """Short writes that ITK keeps to itself, made by a limit on the size of files."""
+    target = tmp_path / f"mask{ending}"
+    target.write_bytes(b"as it was")
+    path = [entry for entry in sys.path if entry]
+    script = FULL.format(path=path, limit=limit, target=str(target))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["cannot-write"], done.stderr
+    assert target.read_bytes() == b"as it was"
+    assert list(tmp_path.iterdir()) == [target]

@@ -36,9 +36,7 @@ def main() -> None:
     try:
         meddinov3(standalone_mode=False)
     except MedDINOv3Error as error:
-        console.print(f"[bold red]Error:[/] {escape(error.message)}")
-        if error.remedy:
-            console.print(f"[bold]What to do:[/] {escape(error.remedy)}")
+        _tell(console, error)
         sys.exit(1)
     except (Cancelled, KeyboardInterrupt, click.Abort):
         console.print("Cancelled; nothing was left half-written.")
@@ -46,3 +44,17 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        from meddinov3.worker.failures import explain  # torch, seconds
+
+        told = explain(error)
+        if told.code == "internal":
+            raise
+        _tell(console, told)
+        sys.exit(1)
+
+
+def _tell(console: Console, error: MedDINOv3Error) -> None:
+    console.print(f"[bold red]Error:[/] {escape(error.message)}")
+    if error.remedy:
+        console.print(f"[bold]What to do:[/] {escape(error.remedy)}")

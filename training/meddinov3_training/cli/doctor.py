@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import click
 
+REINSTALL = (
+    "Install torch and torchvision again, both at once and of versions made for each other: "
+    "pip install --force-reinstall torch torchvision. If another package is named, install that."
+)
+
 
 @click.command()
 @click.option("--device", default="auto", show_default=True)
@@ -13,7 +18,14 @@ def doctor(device: str, quick: bool) -> None:
 
     The exit code is 1 if something needs mending.
     """
-    from meddinov3.doctor import examine
+    try:
+        from meddinov3.doctor import examine
+    except Exception as error:  # a torch that does not load raises anything
+        said = (str(error).strip().splitlines() or [""])[0]
+        click.secho("!!  ", fg="red", nl=False)
+        click.echo(f"torch: cannot be loaded: {type(error).__name__}: {said}")
+        click.echo(f"    What to do: {REINSTALL}")
+        raise SystemExit(1) from None
 
     problems = 0
     for finding in examine(device, time_models=not quick):

@@ -186,7 +186,7 @@ def _check(
     names: list[str],
 ) -> None:
     """Refuse beforehand what would fail after the work is done, or overwrite what was given."""
-    from meddinov3.writing import check_nifti_twin
+    from meddinov3.writing import check_nifti_twin, check_not_read
 
     if not scans:
         raise click.UsageError("Give at least one scan.")
@@ -211,17 +211,11 @@ def _check(
     written = [output] if as_file else [t for name in names for t in _in_folder(folder, name)]
     if roi is not None and _is_file(roi):
         read.append(Path(roi))
-    targets = {_key(path) for path in written} & {_key(path) for path in read}
-    if targets:
-        raise MedDINOv3Error(
-            "output-is-input",
-            f"The result would overwrite the input '{Path(targets.pop()).name}'.",
-            "Choose another --output.",
-        )
     for target in written:
+        check_not_read(target, read)
         check_nifti_twin(target)
     if output.suffix.lower() == ".dcm" and as_file:
-        _check_dicom(read[0], output)
+        _check_dicom(read[0])
 
 
 def _check_place(folder: Path) -> None:
@@ -241,18 +235,12 @@ def _check_place(folder: Path) -> None:
         )
 
 
-def _check_dicom(scan: Path, output: Path) -> None:
+def _check_dicom(scan: Path) -> None:
     if not scan.is_dir() and not is_dicom(scan):
         raise MedDINOv3Error(
             "not-dicom",
             f"DICOM SEG refers to DICOM slices, and '{scan.name}' is no DICOM series.",
             "Choose .seg.nrrd or .nii.gz, or give the DICOM folder as input.",
-        )
-    if scan.is_dir() and output.resolve().is_relative_to(scan.resolve()):
-        raise MedDINOv3Error(
-            "output-in-input",
-            f"'{output.name}' would lie among the scan's own DICOM slices.",
-            "Choose an --output outside that folder.",
         )
 
 
@@ -261,11 +249,6 @@ def _is_file(text: str) -> bool:
         return Path(text).is_file()
     except OSError:  # too long for a file name: six numbers, perhaps
         return False
-
-
-def _key(path: Path) -> str:
-    """Equal for two paths that may be one file on some system."""
-    return str(path.resolve()).casefold()
 
 
 def _in_folder(folder: Path, name: str) -> list[Path]:
