@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ from meddinov3_training.settings import Settings
 from meddinov3_training.split import fold_count
 from meddinov3_training.task import slug
 from meddinov3_training.validation import Scores, summary
+
+KIND = "cross-validation.json"
 
 
 def cross_validate(
@@ -52,6 +55,12 @@ def cross_validate(
         MedDINOv3Error: see :func:`finetune`; or somebody stopped a fold.
     """
     settings.check()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise MedDINOv3Error(
+            "bad-settings",
+            "A cross-validation is not started by torchrun.",
+            "Start each fold by torchrun with --fold, or the cross-validation without it.",
+        )
     dataset = read_dataset(dataset_folder)
     count = fold_count(len(dataset.cases))
     if count < 2:
@@ -62,14 +71,39 @@ def cross_validate(
     run = Run(output, listener)
     run.open(resume)
     try:
+        ids = sorted(case.id for case in dataset.cases)
+        known = _known_ids(output)
+        if known is not None and known != ids:
+            raise MedDINOv3Error(
+                "dataset-changed",
+                "The dataset has other cases than when this cross-validation began.",
+                "Start a new one.",
+            )
+        run.write_json(KIND, {"cases": ids})
         run.save(CONFIG, settings)
         bundles = []
         for fold in range(count):
             run.tell("fold", fold=fold, of=count)
             bundles.append(_fold(dataset_folder, output, settings, name, fold, count, listener))
         return _join(bundles, output, name, [label.name for label in dataset.labels], run)
+    except MedDINOv3Error as error:
+        run.tell("error", code=error.code, message=error.message, remedy=error.remedy)
+        raise
     finally:
         run.close()
+
+
+def is_cross_validation(folder: Path) -> bool:
+    """Whether a run's folder is that of a cross-validation."""
+    return (folder / KIND).is_file()
+
+
+def _known_ids(folder: Path) -> list[str] | None:
+    try:
+        found: list[str] = json.loads((folder / KIND).read_text(encoding="utf-8"))["cases"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
 
 
 def _fold(
@@ -124,6 +158,15 @@ def _join(bundles: list[Path], output: Path, name: str, labels: list[str], run: 
         events = _events(bundle.parent)
         scores |= {e["case"]: e["dice"] for e in events if e["event"] == "validated"}
     first = read[0][0]
+    if any(
+        (d.sampling, d.channels, d.labels) != (first.sampling, first.channels, first.labels)
+        for d, _ in read
+    ):
+        raise MedDINOv3Error(
+            "dataset-changed",
+            "The folds were trained by different plans: the dataset changed in between.",
+            "Start a new cross-validation.",
+        )
     record: dict[str, Any] = {**first.training, "folds": len(bundles), "cases": len(scores)}
     record.pop("fold", None)
     record["minutes"] = round(sum(d.training["minutes"] for d, _ in read), 1)
@@ -139,7 +182,7 @@ def _join(bundles: list[Path], output: Path, name: str, labels: list[str], run: 
     shutil.rmtree(folder, ignore_errors=True)
     description = write_bundle(folder, description, network)
     update_description(folder, dataclasses.replace(description, scores=result))
-    for case, dice in scores.items():
-        run.tell("validated", case=case, dice=dice)
+    for number, (case, dice) in enumerate(scores.items(), start=1):
+        run.tell("validated", case=case, dice=dice, number=number, of=len(scores))
     run.tell("done", model=name, steps=record["steps"], scores=result)
     return folder

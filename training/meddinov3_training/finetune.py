@@ -15,6 +15,7 @@ from meddinov3 import __version__
 from meddinov3.bundle import update_description, write_bundle
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.inference.device import choose_device
+from meddinov3.model_store import DESCRIPTION_FILE
 from meddinov3.network.segmenter import Segmenter
 from meddinov3.plain_json import from_plain
 from meddinov3.progress import Progress
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from meddinov3_training.base import SCRATCH
 from meddinov3_training.cache import CachedCase, build_cache, cache_bytes
 from meddinov3_training.checkpoint import remove_checkpoints
-from meddinov3_training.curves import Curve
+from meddinov3_training.curves import Curve, read_events
 from meddinov3_training.dataset import content_hash
 from meddinov3_training.distributed import Group, join
 from meddinov3_training.intensity_changes import load_changes
@@ -31,13 +32,19 @@ from meddinov3_training.learner import Learner
 from meddinov3_training.loop import Batches, Loop, Outcome, Schedule
 from meddinov3_training.objective import Objective
 from meddinov3_training.optimiser import CLIP, build_optimiser
-from meddinov3_training.run import CONFIG, Event, Run
+from meddinov3_training.run import CONFIG, EVENTS, Event, Run
 from meddinov3_training.run_report import write_run_report
 from meddinov3_training.samples import Samples, loader
 from meddinov3_training.settings import Settings
 from meddinov3_training.task import Task, build_network, prepare
 from meddinov3_training.tensorboard import TensorBoard
-from meddinov3_training.tokens import TokenPool, TokenSegmenter, encode, too_large_for_cpu
+from meddinov3_training.tokens import (
+    TokenPool,
+    TokenSegmenter,
+    encode,
+    seconds_spent,
+    too_large_for_cpu,
+)
 from meddinov3_training.validation import quick_look, validate
 
 Listener = Callable[[Event], None]
@@ -69,6 +76,12 @@ def finetune(
     Run.check(output, resume)
     if resume:
         settings = read_settings(output)
+        if (output / EVENTS).is_file() and _ended(output):
+            raise MedDINOv3Error(
+                "run-ended",
+                f"The run in '{output.name}' has ended; its model lies there.",
+                "To train on, start a new run with that model as --base.",
+            )
     settings.check()
     load_changes(settings.augmentation)  # a missing library should show now
     group, device = join(choose_device(settings.device))
@@ -173,7 +186,7 @@ def _train_and_score(
     loop = Loop(
         learner, batches, Schedule(settings.steps, settings.seconds, task.base.warmup), run,
         group=group, batch=settings.batch, checkpoint_seconds=settings.checkpoint_seconds,
-        look=look,
+        look=look, spent=seconds_spent(output / "tokens") if frozen else 0.0,
     )  # fmt: skip
     if resume:
         loop.resume()
@@ -216,10 +229,24 @@ def _keep(
     update_description(bundle, dataclasses.replace(description, scores=scores))
     event = "stopped" if outcome.stopped else "done"
     run.tell(event, model=description.id, steps=outcome.step, scores=scores)
-    write_run_report(run.folder)
+    _finish(run)
+
+
+def _finish(run: Run) -> None:
+    """What can be done when the model is there; nothing of it may look like a failed training."""
+    try:
+        write_run_report(run.folder)
+    except Exception as error:
+        run.tell("warning", text=f"the report could not be written: {error}")
     remove_checkpoints(run.folder)
     for left in ("cache", "tokens"):
         shutil.rmtree(run.folder / left, ignore_errors=True)
+
+
+def _ended(folder: Path) -> bool:
+    """Whether the run in a folder came to its end, and its model lies there."""
+    ends = [e for e in read_events(folder / EVENTS) if e["event"] in ("done", "stopped")]
+    return bool(ends) and (folder / str(ends[-1]["model"]) / DESCRIPTION_FILE).is_file()
 
 
 def _cached(task: Task, run: Run, group: Group) -> tuple[list[CachedCase], list[CachedCase]]:

@@ -70,6 +70,11 @@ class Learner:
         self.parts, self._skipped = 1, 0
         self.notes: list[str] = []
 
+    @property
+    def skipped(self) -> int:
+        """Steps in a row, up to now, that were left out."""
+        return self._skipped
+
     def learn(self, images: Tensor, values: Tensor, step: int, rate: float) -> float:
         """Take one step.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from meddinov3.errors import MedDINOv3Error
+from meddinov3.inference.device import is_out_of_memory
 from torch import Tensor
 
 from meddinov3_training.checkpoint import read_newest, write_checkpoint
@@ -74,6 +75,7 @@ class Loop:
         batch: int,
         checkpoint_seconds: float,
         look: Callable[[], Scores] | None = None,
+        spent: float = 0.0,
     ) -> None:
         """Prepare.
 
@@ -86,11 +88,13 @@ class Loop:
             batch: samples a step over all processes.
             checkpoint_seconds: between checkpoints.
             look: Dice of held-out slices with the averaged weights, or None.
+            spent: seconds of the budget that are gone already.
         """
         self._learner, self._batches, self._schedule, self._run = learner, batches, schedule, run
         self._group, self._batch, self._interval = group, batch, checkpoint_seconds
         self._look = look
-        self.step, self._before, self._begin = 0, 0.0, time.monotonic()
+        self.step, self._before, self._begin = 0, spent, time.monotonic()
+        self._taken_up = False
         self._stored = -1
 
     @property
@@ -106,7 +110,7 @@ class Loop:
         if found is not None:
             self._learner.restore(found.tensors, found.facts["learner"])
             self.step, self._before = found.step, found.facts["elapsed"]
-            self._stored = found.step
+            self._stored, self._taken_up = found.step, True
         self._run.tell("resumed", step=self.step)
 
     def train(self) -> Outcome:
@@ -129,6 +133,8 @@ class Loop:
 
     def store(self) -> None:
         """Write a checkpoint, unless this step has one."""
+        if self._learner.skipped:  # the last sound checkpoint stays the last
+            return
         if self._stored != self.step and self._group.first:
             tensors, facts = self._learner.state()
             write_checkpoint(
@@ -146,6 +152,10 @@ class Loop:
             done, stop, pause = self._group.agree(
                 self._schedule.done(self.step, self.elapsed), *self._commands()
             )
+            if done >= 1 and self.step - first < LOOKED_AT[1] and self._schedule.seconds:
+                self._check_budget(
+                    max(self.elapsed - self._before, 1e-6) / max(1, self.step - first)
+                )
             if done >= 1 or stop:
                 return done < 1
             if pause:
@@ -188,6 +198,8 @@ class Loop:
 
     def _check_budget(self, step_seconds: float) -> None:
         seconds = self._schedule.seconds
+        if self._taken_up:  # steps were done before
+            return
         if seconds is None or seconds / step_seconds >= FEWEST_STEPS:
             return
         needed = math.ceil(FEWEST_STEPS * step_seconds / 60)
@@ -216,8 +228,15 @@ class Loop:
     def _tell_scores(self) -> None:
         if not self._group.first or self._look is None:
             return
-        with self._learner.average.in_place():
-            scores = self._look()
+        try:
+            with self._learner.average.in_place():
+                scores = self._look()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._look = None
+            self._run.tell("warning", text="memory does not suffice to look at held-out slices")
+            return
         known = [value for value in scores.values() if value is not None]
         mean = round(sum(known) / len(known), 4) if known else None
         self._run.tell("pseudo", step=self.step, dice=scores, mean=mean)

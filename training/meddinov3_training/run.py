@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,18 @@ class Run:
         if self._silent:
             return
         line = {"event": event, "seconds": round(self.elapsed, 3), **content}
-        with open(self.folder / EVENTS, "a", encoding="utf-8", newline="\n") as stream:
+        with (
+            suppress(OSError),  # on a full disk the reason must still reach the user
+            open(self.folder / EVENTS, "a", encoding="utf-8", newline="\n") as stream,
+        ):
             stream.write(json.dumps(line) + "\n")
-        for listener in self.listeners:
-            listener(line)
+        for listener in list(self.listeners):
+            try:
+                listener(line)
+            except Exception as error:
+                # A run outlives whoever started it, and a picture that cannot be drawn.
+                self.listeners.remove(listener)
+                self.tell("warning", text=f"a listener failed and is told no more: {error!r}")
 
     def save(self, name: str, content: Any) -> None:
         """Write a dataclass as JSON, with its format's version if it is a file's."""

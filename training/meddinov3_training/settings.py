@@ -12,9 +12,9 @@ from meddinov3_training.augmentation import ORIENTED, Augmentation
 
 EPOCH = 250  # steps, as nnU-Net counts
 RESERVED = (
-    "cache", "checkpoints", "config.json", "control.json", "curve.png", "events.jsonl",
-    "fingerprint.json", "in-use", "owner.json", "plan.json", "report.html", "scores.json",
-    "split.json", "tensorboard", "tokens",
+    "cache", "checkpoints", "config.json", "control.json", "cross-validation.json", "curve.png",
+    "events.jsonl", "fingerprint.json", "in-use", "owner.json", "plan.json", "report.html",
+    "scores.json", "split.json", "tensorboard", "tokens",
 )  # fmt: skip
 
 
@@ -100,6 +100,7 @@ class Settings:
             (not 0 <= (self.backbone_rate or 0) < math.inf, "the backbone's rate is no rate"),
             (not 0 < self.layer_decay <= 1, "the layer decay is not between 0 and 1"),
             (self.batch < 1, "the batch is empty"),
+            (self.seed < 0, "the seed is negative"),
             (not all(map(math.isfinite, self.slice_offsets or ())), "context must be numbers"),
             (self.slice_offsets == (), "the context is empty"),
             (self.fold is not None and self.validation is not None,

@@ -19,7 +19,7 @@ from meddinov3_training.check import check_dataset, require_sound
 from meddinov3_training.dataset import Case, Dataset, read_case_label, read_dataset
 from meddinov3_training.fingerprint import Fingerprint, read_fingerprint
 from meddinov3_training.plan import Plan, make_plan
-from meddinov3_training.settings import Settings
+from meddinov3_training.settings import RESERVED, Settings
 from meddinov3_training.split import Split, fold_split, random_split
 
 WIDE = 384  # ViT-S
@@ -189,4 +189,5 @@ def _joined(*texts: str) -> str:
 
 def slug(name: str) -> str:
     """A model id made of a data set's name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
+    made = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return f"{made}-model" if made in (*RESERVED, "") else made

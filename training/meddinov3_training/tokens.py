@@ -161,17 +161,18 @@ def encode(
         spent = max((time.monotonic() - begin) / 2, 1e-6)
         size, free = sample_bytes(backbone.width, patch), shutil.disk_usage(folder).free
         count = pool_size(seconds, spent, size, free, wanted)
-        for name, kind, each in ((TOKENS, np.float16, shape), (VALUES, np.int16, patch)):
+        for name, kind, each in ((TOKENS, np.float16, shape), (VALUES, np.uint16, patch)):
             made = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
                 folder / name, "w+", kind, (count, *each)
             )
             made.flush()
             del made
-        facts = {"count": count, "encoded": 0, "shape": list(shape)}
+        facts = {"count": count, "encoded": 0, "shape": list(shape), "seconds": 0.0}
         _note(index, facts)
     tokens = np.load(folder / TOKENS, mmap_mode="r+")
     values = np.load(folder / VALUES, mmap_mode="r+")
     count, encoded = facts["count"], facts["encoded"]
+    begin = time.monotonic()
     steps = Steps("computing tokens", count - encoded, report)
     for number in range(encoded, count):
         image, labels = samples[number]
@@ -180,10 +181,17 @@ def encode(
         if (number + 1) % NOTED_EVERY == 0 or number + 1 == count:
             tokens.flush()
             values.flush()
-            _note(index, {**facts, "encoded": number + 1})
+            spent = facts["seconds"] + time.monotonic() - begin
+            _note(index, {**facts, "encoded": number + 1, "seconds": spent})
         steps.advance()
     del tokens, values
     return int(count)
+
+
+def seconds_spent(folder: Path) -> float:
+    """Seconds that encoding took, over all sessions."""
+    facts = _known(folder / INDEX)
+    return 0.0 if facts is None else float(facts["seconds"])
 
 
 def too_large_for_cpu(backbone: Backbone, patch: Sequence[int]) -> bool:
@@ -201,7 +209,7 @@ def _tokens(backbone: Backbone, image: Tensor, device: torch.device, precision: 
 def _known(index: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
-        return found if {"count", "encoded", "shape"} <= set(found) else None
+        return found if {"count", "encoded", "shape", "seconds"} <= set(found) else None
     except (OSError, ValueError, TypeError):
         return None
 

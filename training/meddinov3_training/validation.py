@@ -56,15 +56,17 @@ def quick_look(
         training = network.training
         network.eval()
         predicted, reference = [], []
-        for case, number in chosen:
-            size = plane.network_size(case.size, case.spacing, description.sampling.spacing)
-            image = plane.to_network(case.image(number)[None].to(device), size)
-            with torch.inference_mode(), autocast(device, precision):
-                logits = plane.to_scan(network(image), case.size)
-            found = decide(logits, description.labels, description.regions, description.labels)
-            predicted.append(found[0].cpu().numpy().ravel())
-            reference.append(case.labels(number).numpy().ravel())
-        network.train(training)
+        try:
+            for case, number in chosen:
+                size = plane.network_size(case.size, case.spacing, description.sampling.spacing)
+                image = plane.to_network(case.image(number)[None].to(device), size)
+                with torch.inference_mode(), autocast(device, precision):
+                    logits = plane.to_scan(network(image), case.size)
+                found = decide(logits, description.labels, description.regions, description.labels)
+                predicted.append(found[0].cpu().numpy().ravel())
+                reference.append(case.labels(number).numpy().ravel())
+        finally:
+            network.train(training)
         if not chosen:
             return {}
         joined = np.concatenate(predicted), np.concatenate(reference)

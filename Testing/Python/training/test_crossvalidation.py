@@ -13,6 +13,7 @@ from meddinov3.model_store import read_description
 from meddinov3.network.segmenter import Ensemble
 from meddinov3.segmentation import load_model, segment
 from meddinov3_training import crossvalidation
+from meddinov3_training.cli import meddinov3 as command
 from meddinov3_training.crossvalidation import cross_validate
 from meddinov3_training.finetune import finetune
 from meddinov3_training.split import fold_split
@@ -88,6 +89,28 @@ def test_what_was_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Mon
         cross_validate(dataset, tmp_path / "run", settings)
     cross_validate(dataset, tmp_path / "run", settings, resume=True)
     assert calls == [0, 1, 1, 2]
+
+
+def test_the_command_trains_all_folds_and_knows_them_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, base = write_dataset(tmp_path / "d", 2), narrow_base(tmp_path / "base", "x", "y")
+    words = ["finetune", str(dataset), "--output", str(tmp_path / "run")]
+    given = ["--base", str(base), "--steps", "1", "--batch", "2", "--spacing", "1,1"]
+    command.main([*words, *given, "--device", "cpu", "--cross-validate"], standalone_mode=False)
+    (bundle,) = [p.parent for p in (tmp_path / "run").glob("*/model.json")]
+    assert read_description(bundle).network.members == 2
+    command.main([*words, "--resume"], standalone_mode=False)
+    assert read_description(bundle).network.members == 2
+    assert "Fold 1, of 2" in capsys.readouterr().out
+
+
+def test_another_dataset_is_refused_on_resume(made: tuple[Path, Path, Path]) -> None:
+    _, run, _ = made
+    other = write_dataset(run.parent / "other", 4)
+    with pytest.raises(MedDINOv3Error) as caught:
+        cross_validate(other, run, quick(run, validation=None, name="organs"), resume=True)
+    assert caught.value.code == "dataset-changed"
 
 
 def test_one_case_is_refused(tmp_path: Path) -> None:

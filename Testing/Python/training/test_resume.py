@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from killed_runs import command, environment, killed_often, straight, weights_of
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import read_description
 from meddinov3_training import checkpoint as checkpoint_module
 from meddinov3_training import loop as loop_module
+from meddinov3_training.checkpoint import read_newest
 from meddinov3_training.finetune import finetune, read_settings
 from meddinov3_training.run import Run, is_running, send_command
 from safetensors.torch import load_file
@@ -24,7 +26,7 @@ from short_runs import alone, narrow_base, quick, told  # noqa: F401
 from synthetic_dataset import write_dataset
 
 
-class Interrupt(Exception):
+class Interrupt(BaseException):
     """Stands for whatever ends a process."""
 
 
@@ -175,6 +177,60 @@ def test_ctrl_c_keeps_what_was_learnt(tmp_path: Path, dataset: Path, base: Path)
     assert not is_running(run)
     (event,) = told(run, "interrupted")
     assert (run / "checkpoints" / f"{event['step']:06d}").is_dir()
+
+
+def test_a_run_that_has_ended_is_not_trained_again(
+    tmp_path: Path, dataset: Path, base: Path
+) -> None:
+    run = tmp_path / "run"
+    bundle = finetune(dataset, run, quick(base))
+    before = (bundle / "model.safetensors").read_bytes()
+    with pytest.raises(MedDINOv3Error) as caught:
+        finetune(dataset, run, quick(base), resume=True)
+    assert caught.value.code == "run-ended"
+    assert (bundle / "model.safetensors").read_bytes() == before
+
+
+def test_a_listener_that_fails_ends_nothing(tmp_path: Path, dataset: Path, base: Path) -> None:
+    def broken(event: dict[str, Any]) -> None:
+        raise BrokenPipeError
+
+    finetune(dataset, tmp_path / "run", quick(base), broken)
+    assert any("listener" in event["text"] for event in told(tmp_path / "run", "warning"))
+    assert told(tmp_path / "run", "done")
+
+
+def test_steps_without_a_number_leave_the_last_checkpoint(
+    tmp_path: Path, dataset: Path, base: Path
+) -> None:
+    settings = quick(base, steps=40, checkpoint_seconds=0.0, decoder_rate=1e30, backbone_rate=1e30)
+    with pytest.raises(MedDINOv3Error) as caught:
+        finetune(dataset, tmp_path / "run", settings)
+    assert caught.value.code == "diverged"
+    found, _ = read_newest(tmp_path / "run")
+    assert found is None or found.facts["learner"]["skipped"] == 0
+
+
+def test_a_budget_that_ends_within_a_few_steps_is_refused_too(
+    tmp_path: Path, dataset: Path, base: Path
+) -> None:
+    with pytest.raises(MedDINOv3Error) as caught:
+        finetune(dataset, tmp_path / "run", quick(base, steps=None, seconds=0.01))
+    assert caught.value.code == "budget-too-small"
+
+
+def test_memory_for_a_look_that_is_not_there_ends_nothing(
+    tmp_path: Path, dataset: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: Any) -> Any:
+        def look() -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return look
+
+    monkeypatch.setattr("meddinov3_training.finetune.quick_look", no_memory)
+    finetune(dataset, tmp_path / "run", quick(base, steps=30))
+    assert len([e for e in told(tmp_path / "run", "warning") if "look" in e["text"]]) == 1
 
 
 def test_what_cannot_be_continued_is_refused(tmp_path: Path, dataset: Path, base: Path) -> None:

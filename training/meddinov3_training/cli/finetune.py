@@ -169,12 +169,14 @@ def finetune(
     **options: Any,
 ) -> None:
     """Train a model on DATASET, a folder in nnU-Net's raw layout (or the Decathlon's)."""
+    from meddinov3_training.crossvalidation import is_cross_validation
     from meddinov3_training.finetune import finetune as run
     from meddinov3_training.finetune import read_settings
     from meddinov3_training.settings import EPOCH, Settings
 
     if resume:
         settings = read_settings(output)
+        cross_validate = is_cross_validation(output)
     else:
         if spacing is not None and len(spacing) != 2:
             raise click.UsageError("--spacing takes two numbers.")
