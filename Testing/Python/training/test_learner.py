@@ -211,7 +211,7 @@ def test_seeds_differ_in_every_number() -> None:
 
 
 SCRIPT = """
-import sys, torch
+import os, sys, torch
 sys.path[:0] = [{training!r}, {tests!r}]
 import test_learner as t
 from meddinov3_training.distributed import join
@@ -227,6 +227,7 @@ group.wait()  # as a run does: who leaves early breaks the others' last exchange
 if group.first:
     torch.save((losses + [loss], t.gradients(one.module), one.module.state_dict()), sys.argv[1])
 group.leave()
+os._exit(0)  # torch's threads may abort an ordinary exit, see distributed.end
 """
 
 

@@ -170,6 +170,7 @@ def finetune(
 ) -> None:
     """Train a model on DATASET, a folder in nnU-Net's raw layout (or the Decathlon's)."""
     from meddinov3_training.crossvalidation import is_cross_validation
+    from meddinov3_training.distributed import end as end_process
     from meddinov3_training.finetune import finetune as run
     from meddinov3_training.finetune import read_settings
     from meddinov3_training.settings import EPOCH, Settings
@@ -201,3 +202,4 @@ def finetune(
         click.echo(
             f"The model lies in {bundle}; try: meddinov3 segment SCAN -o OUT --model {bundle}"
         )
+    end_process()
