@@ -37,6 +37,7 @@ from meddinov3.cases.records import (
     LibraryRecord,
     Provenance,
     check_label_names,
+    checked_status,
     read_record,
 )
 from meddinov3.dataset_labels import DatasetLabels
@@ -190,7 +191,10 @@ class Library:
             number = self.record.next
             case = self._describe(f"case_{number:04d}", channels, grid, ready, allow_empty)
             case = replace(
-                case, status=_status(status), note=note, provenance=provenance or Provenance()
+                case,
+                status=checked_status(status),
+                note=note,
+                provenance=provenance or Provenance(),
             )
             record = replace(self.record, cases=(*self.cases, case), next=number + 1)
             self._write(case, channels, grid, ready, record)
@@ -251,7 +255,7 @@ class Library:
             MedDINOv3Error: there is no such case or status.
         """
         with self._changing():
-            self._commit(self._with(replace(self.case(case_id), status=_status(status))))
+            self._commit(self._with(replace(self.case(case_id), status=checked_status(status))))
 
     def set_note(self, case_id: str, note: str) -> None:
         """Keep the user's words on a case.
@@ -393,11 +397,3 @@ class Library:
             hashes,
             values_sha256(label_map),
         )
-
-
-def _status(status: str) -> str:
-    if status not in STATUSES:
-        raise MedDINOv3Error(
-            "bad-status", f"'{status}' is no status of a case.", f"Use {', '.join(STATUSES)}."
-        )
-    return status

@@ -270,3 +270,16 @@ def check_label_names(labels: Sequence[Label]) -> None:
                 f"The value {label.value} of '{label.name}' is not between 1 and 65535.",
                 "Choose another value.",
             )
+
+
+def checked_status(status: str) -> str:
+    """The status, if it is one.
+
+    Raises:
+        MedDINOv3Error: it is none of ``STATUSES``.
+    """
+    if status not in STATUSES:
+        raise MedDINOv3Error(
+            "bad-status", f"'{status}' is no status of a case.", f"Use {', '.join(STATUSES)}."
+        )
+    return status
