@@ -20,6 +20,8 @@ OPTIONS = (
 )  # fmt: skip
 START = (
     "import sys; sys.path[:0] = {paths!r}; import torch; torch.set_num_threads(1); "
+    # A shell that starts the tests in the background makes its children deaf to Ctrl-C.
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from meddinov3_training.cli import main; main()"
 )
 

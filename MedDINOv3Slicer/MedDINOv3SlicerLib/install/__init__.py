@@ -1,0 +1,1 @@
+"""Packages that Slicer lacks: what is needed, asked for, installed."""

@@ -1,0 +1,1 @@
+"""Processes: the warm worker, batches, and trainings that outlive Slicer."""

@@ -1,0 +1,1 @@
+"""What people see and press. Panels know qt and small protocols, nothing else."""
