@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from typing import Any
 
-import pythonqt
+import pythonqt_signals
 import qt_widgets
 from PySide6 import QtCore, QtGui, QtWidgets
 from qt_widgets import box, stand_in, stored, tool_button
@@ -305,7 +305,7 @@ class ctkSettingsPanel(QtWidgets.QWidget):
             QtCore.QSettings().setValue(key, target.property(name))
             self.settingChanged.emit(key, target.property(name))
 
-        pythonqt.connect(target, signal, write)
+        pythonqt_signals.connect(target, signal, write)
 
     def settings(self) -> Any:
         return QtCore.QSettings()

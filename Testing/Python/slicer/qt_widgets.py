@@ -8,7 +8,10 @@ from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
 
+import pyside
 import pythonqt
+import pythonqt_signals
+import pythonqt_values
 from PySide6 import QtCore, QtUiTools, QtWidgets
 
 widget_classes: dict[str, type] = {}  # what a .ui may name beyond Qt's own
@@ -54,7 +57,7 @@ class QUiLoader(QtUiTools.QUiLoader):
 
     def load(self, device: Any, parent: Any = None) -> Any:
         """Load, as PythonQt's does; custom connections are made afterwards in Python."""
-        tree = ElementTree.fromstring(pythonqt.bytes_of(device.readAll()))
+        tree = ElementTree.fromstring(pyside.bytes_of(device.readAll()))
         connections = tree.find("connections")
         found = [] if connections is None else list(connections)
         if connections is not None:
@@ -68,7 +71,7 @@ class QUiLoader(QtUiTools.QUiLoader):
             raise RuntimeError(f".ui: {self.errorString()}")
         for object_name, name, value in later:
             target = _named(widget, object_name)
-            pythonqt._set_property(target, pythonqt._property(target, name), value)
+            pythonqt_values.set_property(target, pythonqt_values.property_of(target, name), value)
         for connection in found:
             _connect(widget, *(connection.findtext(t) or "" for t in ENDS))
         return widget
@@ -87,8 +90,8 @@ def _named(root: Any, name: str) -> Any:
 def _connect(root: Any, sender: str, signal: str, receiver: str, slot: str) -> None:
     source, target = _named(root, sender), _named(root, receiver)
     method = slot.partition("(")[0]
-    call = getattr(target, method, None) or pythonqt._setter(target, method)
-    if call is None or not pythonqt.connect(source, signal, call):
+    call = getattr(target, method, None) or pythonqt.setter(target, method)
+    if call is None or not pythonqt_signals.connect(source, signal, call):
         raise RuntimeError(f".ui: cannot connect {sender}.{signal} to {receiver}.{slot}")
 
 
@@ -122,7 +125,7 @@ def qt_module() -> types.ModuleType:
     """Everything that is in Slicer's ``qt``; QTest and others are absent there."""
     pythonqt.patch()
     qt = types.ModuleType("qt")
-    for module in pythonqt.MODULES:
+    for module in pyside.MODULES:
         for name in dir(module):
             if not name.startswith("_"):
                 setattr(qt, name, getattr(module, name))

@@ -12,6 +12,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import pyside
 import pythonqt
 import qt_widgets
 import vtk
@@ -34,6 +35,15 @@ LOGICS = {
     "Tables": "vtkSlicerTablesLogic",
     "Plots": "vtkSlicerPlotsLogic",
 }
+
+
+class ModuleParent:
+    """What a module's object describes itself to; as any Qt object it takes no new attributes."""
+
+    __slots__ = (
+        *("path", "title", "categories", "dependencies", "contributors", "helpText", "icon"),
+        *("acknowledgementText", "hidden", "index", "associatedNodeTypes"),
+    )
 
 
 class SettingsDialog:
@@ -153,8 +163,8 @@ class Booted:
 
     def taken_complaints(self) -> list[str]:
         """What PythonQt would have printed since last asked; asking forgives them."""
-        taken = list(pythonqt.complaints)
-        pythonqt.complaints.clear()
+        taken = list(pyside.complaints)
+        pyside.complaints.clear()
         return taken
 
     def click(self, widget: Any) -> None:
@@ -173,7 +183,8 @@ class Booted:
 
     def open_module(self, module: Any, file: Path | str) -> tuple[Any, Any]:
         """Find and select a scripted module as Slicer does: its module and widget objects."""
-        parent = types.SimpleNamespace(path=str(file), icon=None)
+        parent = ModuleParent()
+        parent.path = str(file)
         found = getattr(module, module.__name__)(parent)
         area = QtWidgets.QWidget()
         QtWidgets.QVBoxLayout(area)
@@ -241,7 +252,7 @@ def boot() -> Booted:
     for name, kind in qt_widgets.widget_classes.items():
         if name.startswith("q"):
             setattr(slicer, name, kind)
-    sys.excepthook = lambda kind, error, trace: pythonqt.complain(
+    sys.excepthook = lambda kind, error, trace: pyside.complain(
         "".join(__import__("traceback").format_exception(kind, error, trace))
     )
     _booted.append(Booted(slicer, qt, ctk, packaging))
