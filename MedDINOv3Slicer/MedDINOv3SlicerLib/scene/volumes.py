@@ -10,9 +10,9 @@ import vtk
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
 from slicer.i18n import tr as _
-from vtk.util.numpy_support import vtk_to_numpy
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from MedDINOv3SlicerLib.scene.geometry import Node, arrayFromMatrix, gridFromRas
+from MedDINOv3SlicerLib.scene.geometry import Node, arrayFromMatrix, emptyImage, gridFromRas
 
 MODALITY = "DICOM.Modality"
 HOUNSFIELD = "[hnsf'U]"  # UCUM
@@ -53,6 +53,37 @@ def arrayOf(volumeNode: Node) -> np.ndarray:
         )
     array: np.ndarray = vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
     return array
+
+
+def addVolume(scene: Node, array: np.ndarray, grid: Grid, name: str) -> Node:
+    """Put a scan into the scene.
+
+    Args:
+        scene: the MRML scene.
+        array: (k, j, i) on `grid`; copied.
+        grid: where it lies.
+        name: of the node.
+    """
+    kind = array.dtype.newbyteorder("=")  # VTK knows neither the other order nor half floats
+    array = array.astype(np.float32 if kind == np.float16 else kind, copy=False)
+    scalars = numpy_to_vtk(np.ascontiguousarray(array).ravel(), deep=True)
+    scalars.SetName("ImageScalars")
+    image = vtk.vtkImageData()
+    image.SetDimensions(*grid.size)
+    image.GetPointData().SetScalars(scalars)
+    node = scene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
+    node.UnRegister(None)
+    node.SetName(scene.GenerateUniqueName(name))
+    place = emptyImage(grid)
+    node.SetSpacing(*grid.spacing)
+    node.SetOrigin(*place.GetOrigin())
+    matrix = vtk.vtkMatrix4x4()
+    place.GetDirectionMatrix(matrix)
+    node.SetIJKToRASDirectionMatrix(matrix)
+    node.SetAndObserveImageData(image)
+    scene.AddNode(node)
+    node.CreateDefaultDisplayNodes()
+    return node
 
 
 def modalityOf(volumeNode: Node) -> str:
