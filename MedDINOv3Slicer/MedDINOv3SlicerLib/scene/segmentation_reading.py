@@ -67,7 +67,7 @@ def labelsOf(segmentationNode: Node, segmentIds: Sequence[str] | None = None) ->
         MedDINOv3Error: there is none of an id.
     """
     segmentation = segmentationNode.GetSegmentation()
-    segments = [segmentation.GetSegment(name) for name in _chosen(segmentationNode, segmentIds)]
+    segments = [segmentation.GetSegment(name) for name in chosenIds(segmentationNode, segmentIds)]
     names = unique_names(
         [segment.GetName().strip() or _("structure") for segment in segments if segment]
     )
@@ -101,7 +101,7 @@ def labelMapOn(
     Raises:
         MedDINOv3Error: no such segment, or it cannot be converted to voxels.
     """
-    ids = _chosen(segmentationNode, segmentIds)
+    ids = chosenIds(segmentationNode, segmentIds)
     labels = labelsOf(segmentationNode, ids)
     grid = gridOf(volumeNode)
     result = np.zeros(grid.shape, np.min_scalar_type(len(ids)))
@@ -144,7 +144,12 @@ def layersOn(
     return tuple(_layer(image, values, grid, transform) for image, values in images.items())
 
 
-def _chosen(segmentationNode: Node, segmentIds: Sequence[str] | None) -> tuple[str, ...]:
+def chosenIds(segmentationNode: Node, segmentIds: Sequence[str] | None) -> tuple[str, ...]:
+    """The ids in the segmentation's order; all for None.
+
+    Raises:
+        MedDINOv3Error: there is none of an id.
+    """
     known = tuple(segmentationNode.GetSegmentation().GetSegmentIDs())
     if segmentIds is None:
         return known

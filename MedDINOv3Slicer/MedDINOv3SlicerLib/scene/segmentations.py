@@ -130,7 +130,9 @@ def _onlyKnown(voxels: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
 
 def _new(scene: Node, volumeNode: Node, name: str) -> Node:
     name = name or _("{scan} segmentation").format(scan=volumeNode.GetName())
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
+    node = slicer.vtkMRMLSegmentationNode()
+    node.SetName(scene.GenerateUniqueName(name))
+    scene.AddNode(node)
     node.CreateDefaultDisplayNodes()
     return node
 
