@@ -50,6 +50,23 @@ class Label:
                          *parts, "Anatomic codes - DICOM master list", "^^", "^^"))  # fmt: skip
 
 
+def codes_of(terminology: str) -> tuple[Code | None, Code | None, Code | None]:
+    """Category, type and modifier of an entry as :attr:`Label.terminology` has it.
+
+    Args:
+        terminology: parts joined by ``~``, each ``scheme^value^meaning``; may be empty.
+
+    Returns:
+        None for each that is missing.
+    """
+    codes: list[Code | None] = []
+    for part in (*terminology.split("~")[1:4], "", "", "")[:3]:
+        scheme, _, rest = part.partition("^")
+        value, _, meaning = rest.partition("^")
+        codes.append(Code(scheme, value, meaning) if value else None)
+    return (codes[0], codes[1], codes[2])
+
+
 SHADES = ((0.65, 0.95), (0.85, 0.75), (0.4, 0.85), (0.6, 0.7))
 
 

@@ -91,7 +91,9 @@ def read_region(text: str) -> Region:
 
     Args:
         text: six numbers ``R0,R1,A0,A1,S0,S1`` in mm as Slicer shows them (RAS: right is
-            negative x in LPS), a Slicer markups ROI (``.mrk.json``), or a label map.
+            negative x in LPS), a Slicer markups ROI (``.mrk.json``), or a label map. Fifteen
+            numbers are a turned box: centre, edge lengths, and the matrix row by row whose
+            columns are the directions of its edges, all in RAS.
 
     Raises:
         MedDINOv3Error: none of these.
@@ -106,6 +108,11 @@ def read_region(text: str) -> Region:
         numbers = np.array([float(part) for part in text.replace(",", " ").split()])
     except ValueError:
         numbers = np.array([])
+    if numbers.shape == (15,) and np.isfinite(numbers).all() and (numbers[3:6] > 0).all():
+        flip = np.array([-1.0, -1.0, 1.0])
+        axes = numbers[6:].reshape(3, 3)
+        if np.abs(axes.T @ axes - np.eye(3)).max() < 1e-3:
+            return BoxRegion(numbers[:3] * flip, numbers[3:6] / 2, axes * flip[:, None])
     if numbers.shape != (6,) or not np.isfinite(numbers).all():
         raise MedDINOv3Error(
             "bad-region",

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
 from meddinov3.label_map import unique_names
-from meddinov3.labels import TISSUE, Code, Colour, Label, default_colour
+from meddinov3.labels import TISSUE, Colour, Label, codes_of, default_colour
 from meddinov3.volume import array_of, grid_of
 
 Segment = tuple[Label, int]
@@ -89,7 +89,8 @@ def _segments(header: dict[str, str]) -> list[Segment]:
         if value < 1:
             raise ValueError(f"label value {value}")
         colour = _colour(header.get(entry + "Color", ""), position)
-        category, kind, modifier = _codes(header.get(entry + "Tags", ""))
+        tags = dict(t.partition(":")[::2] for t in header.get(entry + "Tags", "").split("|"))
+        category, kind, modifier = codes_of(tags.get("TerminologyEntry", ""))
         label = Label(name, value, colour, category or TISSUE, kind or TISSUE, modifier)
         segments.append((label, int(header.get(entry + "Layer", 0))))
     return segments
@@ -101,15 +102,3 @@ def _colour(text: str, number: int) -> Colour:
         return default_colour(number)
     red, green, blue = (min(255, max(0, round(255 * float(part)))) for part in parts)
     return (red, green, blue)
-
-
-def _codes(tags: str) -> tuple[Code | None, ...]:
-    """Category, type and modifier from a segment's tags; None for each that is missing."""
-    entries = dict(tag.partition(":")[::2] for tag in tags.split("|"))
-    parts = entries.get("TerminologyEntry", "").split("~")[1:4]
-    codes: list[Code | None] = []
-    for part in parts + [""] * (3 - len(parts)):
-        scheme, _, rest = part.partition("^")
-        value, _, meaning = rest.partition("^")
-        codes.append(Code(scheme, value, meaning) if value else None)
-    return tuple(codes)

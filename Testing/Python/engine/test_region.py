@@ -124,6 +124,33 @@ class TestSixNumbers:
         assert caught.value.remedy
 
 
+class TestFifteenNumbers:
+    def test_are_a_turned_box_in_ras(self) -> None:
+        """Edges 10, 4 and 2 mm: the first runs to R and A alike, the third to S."""
+        half = np.sqrt(0.5)
+        axes = [half, -half, 0, half, half, 0, 0, 0, 1]
+        region = read_region(",".join(map(str, [10, 20, 30, 10, 4, 2, *axes])))
+        along, across = np.array([half, half, 0]), np.array([-half, half, 0])
+        centre, lps = np.array([10, 20, 30]), np.array([-1, -1, 1])
+        points = [centre + 4.9 * along, centre + 5.1 * along, centre + 4.9 * across,
+                  centre + 1.9 * across, centre + [0, 0, 0.9], centre + [0, 0, 1.1]]  # fmt: skip
+        chosen = inside(region, *(point * lps for point in points))
+        assert chosen == [True, False, False, True, True, False]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "0,0,0, 1,1,0, 1,0,0,0,1,0,0,0,1",
+            "0,0,0, 1,1,1, 1,0.2,0,0,1,0,0,0,1",
+            "0,0,0, 1,1,1, 1,0,0,0,1,0,0,0,nan",
+        ],
+    )
+    def test_that_are_no_box_are_a_bad_region(self, text: str) -> None:
+        with pytest.raises(MedDINOv3Error) as caught:
+            read_region(text)
+        assert caught.value.code == "bad-region"
+
+
 class TestMarkups:
     def test_a_box_in_lps(self, tmp_path: Path) -> None:
         region = read_region(markups(tmp_path))
