@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,22 +17,19 @@ import torch
 
 from meddinov3 import __version__
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.grid import Grid
 from meddinov3.inference.device import (
     choose_device,
     choose_precision,
     describe_device,
     try_device,
 )
-from meddinov3.inference.predictor import predict
 from meddinov3.memory import machine_memory
 from meddinov3.model_store import InstalledModel, installed_models, user_folder
 from meddinov3.segmentation import Model, load_model
-from meddinov3.volume import Volume
+from meddinov3.speed import measure
 from meddinov3.worker.failures import explain
 
 LITTLE_DISK, LITTLE_MEMORY = 5.0, 4.0  # GiB; torch and a model, a scan and a model
-TRIED = {"cpu": 2, "mps": 8, "cuda": 16}  # slices
 
 
 @dataclass(frozen=True)
@@ -181,32 +177,8 @@ def _times(model: Model) -> list[str]:
 
 
 def _seconds(model: Model, size: tuple[int, int], spacing: float, slices: int) -> float:
-    """Time for `slices` slices, from the first few of them after one to warm up."""
-    tried = min(slices, TRIED[model.device.type])
-    orientation = model.description.sampling.orientation
-    seconds = []
-    for count in (1, tried):
-        volume = _blank(len(model.description.channels), size, spacing, count, orientation.letters)
-        start = time.perf_counter()
-        predict(volume, model.description, model.network, model.device, precision=model.precision)
-        seconds.append(time.perf_counter() - start)
-    return seconds[-1] / tried * slices
-
-
-def _blank(
-    channels: int,
-    size: tuple[int, int],
-    spacing: float,
-    slices: int,
-    letters: tuple[str, str, str],
-) -> Volume:
-    """An empty scan whose slices lie as the model wants them."""
-    by_axis = {letters[0]: slices, letters[1]: size[0], letters[2]: size[1]}
-    pairs = (("L", "R", "i"), ("P", "A", "j"), ("S", "I", "k"))
-    i, j, k = (next(by_axis[n] for n in pair if n in by_axis) for pair in pairs)
-    grid = Grid((i, j, k), (spacing,) * 3, (0.0, 0.0, 0.0), np.eye(3))
-    array = np.zeros(grid.shape, np.int16)
-    return Volume((array,) * channels, grid)
+    """Time for `slices` slices, from the first few of them."""
+    return measure(model, size, (spacing, spacing), slices).seconds * slices
 
 
 def _in_words(seconds: float) -> str:

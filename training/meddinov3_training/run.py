@@ -16,11 +16,21 @@ from meddinov3.atomic import whole_file
 from meddinov3.description import JsonFile
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.plain_json import to_plain
+from meddinov3.run_folder import (
+    CONFIG,
+    CONTROL,
+    EVENTS,
+    LOCK,
+    OWNER,
+    Event,
+    is_running,
+    owner,
+    read_command,
+    send_command,
+)
 
-Event = dict[str, Any]
-EVENTS, CONTROL, OWNER, LOCK = "events.jsonl", "control.json", "owner.json", "in-use"
-CONFIG = "config.json"
-COMMANDS = ("go on", "pause", "stop")
+__all__ = ["CONFIG", "EVENTS", "Event", "Run", "is_running", "send_command"]
+WATCHED = 1.0  # seconds: whoever asks whether the run goes on holds its lock for a moment
 
 
 class Run:
@@ -82,7 +92,7 @@ class Run:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.folder / LOCK)
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=WATCHED)
         except Timeout as error:
             raise MedDINOv3Error(
                 "run-in-use",
@@ -113,11 +123,7 @@ class Run:
 
     def command(self) -> str:
         """What the watcher wants: ``pause``, ``stop`` or ``go on``."""
-        try:
-            wanted = json.loads((self.folder / CONTROL).read_text(encoding="utf-8"))["command"]
-        except (OSError, ValueError, KeyError, TypeError):  # not there, or half-written
-            return "go on"
-        return wanted if wanted in COMMANDS else "go on"
+        return read_command(self.folder)
 
     def tell(self, event: str, **content: Any) -> None:
         """Append an event to ``events.jsonl``."""
@@ -151,33 +157,6 @@ class Run:
         with whole_file(self.folder / name) as partial:
             text = json.dumps(content, indent=2, default=str) + "\n"
             partial.write_text(text, encoding="utf-8", newline="\n")
-
-
-def send_command(folder: Path, command: str) -> None:
-    """Ask the process that trains in `folder` to pause, go on or stop."""
-    assert command in COMMANDS
-    with whole_file(folder / CONTROL) as partial:
-        partial.write_text(json.dumps({"command": command}) + "\n", encoding="utf-8")
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a process is training in `folder` at this moment."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def owner(folder: Path) -> str:
-    """Who trains there, in words."""
-    try:
-        facts = json.loads((folder / OWNER).read_text(encoding="utf-8"))
-        return f"process {facts['pid']}, since {facts['started']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "of unknown number"
 
 
 def _mend(events: Path) -> None:

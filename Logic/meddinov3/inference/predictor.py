@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from meddinov3.description import ModelDescription
+from meddinov3.grid import Grid
 from meddinov3.inference import plane
 from meddinov3.inference.decision import decide, label_type
 from meddinov3.inference.device import autocast
@@ -168,22 +169,34 @@ def predict(
 def _source(
     volume: Volume, description: ModelDescription, inner: IndexBox, has_region: bool
 ) -> SliceSource:
-    """Slices of the region; with a margin of context unless the model was trained on boxes."""
-    orientation, sampling = description.sampling.orientation, description.sampling
-    whole = index_box(None, volume.grid, orientation)
-    if not has_region:
-        return SliceSource(volume, description, whole, whole)
-    if description.purpose.trained_on == "boxes":
-        return SliceSource(volume, description, inner, inner)
-    spacing = orientation.spacing(volume.grid)[1:]
-    wanted = sampling.spacing or spacing
-    margins = [0, *(round(MARGIN_PIXELS * w / s) for w, s in zip(wanted, spacing, strict=True))]
-    outer = tuple(
-        slice(max(0, part.start - margin), min(limit.stop, part.stop + margin))
-        for part, limit, margin in zip(inner, whole, margins, strict=True)
+    """Slices of the region; intensities are fitted to the whole scan unless boxes were trained."""
+    box = computed_box(volume.grid, description, inner, has_region)
+    boxes = has_region and description.purpose.trained_on == "boxes"
+    orientation = description.sampling.orientation
+    return SliceSource(
+        volume, description, box, inner if boxes else index_box(None, volume.grid, orientation)
     )
-    outer = (whole[0], outer[1], outer[2])  # context slices may lie outside the region
-    return SliceSource(volume, description, outer, whole)
+
+
+def computed_box(
+    grid: Grid, description: ModelDescription, inner: IndexBox, has_region: bool
+) -> IndexBox:
+    """What is computed of a scan for the box `inner` of (slices, rows, columns).
+
+    A region has a margin of context unless the model was trained on boxes.
+    """
+    orientation, sampling = description.sampling.orientation, description.sampling
+    whole = index_box(None, grid, orientation)
+    if not has_region or description.purpose.trained_on == "boxes":
+        return inner if has_region else whole
+    spacing = orientation.spacing(grid)[1:]
+    wanted = sampling.spacing or spacing
+    margins = [round(MARGIN_PIXELS * w / s) for w, s in zip(wanted, spacing, strict=True)]
+    rows, columns = (
+        slice(max(0, part.start - margin), min(limit.stop, part.stop + margin))
+        for part, limit, margin in zip(inner[1:], whole[1:], margins, strict=True)
+    )
+    return (whole[0], rows, columns)  # context slices may lie outside the region
 
 
 def _mirrored(

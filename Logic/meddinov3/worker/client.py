@@ -68,6 +68,7 @@ class WorkerClient:
     """One conversation with one worker process.
 
     Attributes:
+        pid: of the process that answers, None before it starts; its program may be a launcher.
         ready: fields of the ``ready`` event, None before it.
         failure: why the process is of no more use, None while it is.
     """
@@ -85,6 +86,7 @@ class WorkerClient:
         self._lines = Lines()
         self._jobs: dict[int, Job] = {}
         self._last = 0
+        self.pid: int | None = None
         self.ready: dict[str, Any] | None = None
         self.failure: MedDINOv3Error | None = None
 
@@ -152,6 +154,8 @@ class WorkerClient:
 
     def _hear(self, event: Event) -> None:
         body = event.body
+        if event.kind == "starting":
+            self.pid = body.get("pid")
         if event.kind == "starting" and body.get("protocol") != PROTOCOL:
             self.failure = MedDINOv3Error(
                 "wrong-version",

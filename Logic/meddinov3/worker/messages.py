@@ -83,6 +83,28 @@ class Inspect:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What a segmentation would take, from a few slices that are really computed.
+
+    Attributes:
+        model, device, precision, region, mirror: as for :class:`Segment`.
+        size, spacing, origin, direction: of the scan's grid, `direction` row by row.
+        voxel_bytes: of one channel.
+    """
+
+    model: str
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    device: str = "auto"
+    precision: str = "auto"
+    region: str = ""
+    mirror: bool = False
+    voxel_bytes: int = 2
+
+
+@dataclass(frozen=True)
 class Pull:
     """Download a backbone of the catalogue; the user was shown its licence and agreed.
 
@@ -112,11 +134,12 @@ class Stop:
     """Cancel everything and end."""
 
 
-Request = Load | Segment | Inspect | Pull | FreeMemory | Cancel | Stop
+Request = Load | Segment | Inspect | Estimate | Pull | FreeMemory | Cancel | Stop
 VERBS: dict[str, type[Request]] = {
     "load": Load,
     "segment": Segment,
     "inspect": Inspect,
+    "estimate": Estimate,
     "pull": Pull,
     "free": FreeMemory,
     "cancel": Cancel,

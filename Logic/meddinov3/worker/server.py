@@ -37,11 +37,13 @@ from meddinov3.progress import Progress, ProgressCallback, StopQuestion
 from meddinov3.segmentation import Model, load_model, read_scan, segment
 from meddinov3.volume import Volume
 from meddinov3.worker import exchange
+from meddinov3.worker.estimating import Estimator, scan_bytes
 from meddinov3.worker.event_writer import EventWriter
 from meddinov3.worker.failures import FINAL, explain
 from meddinov3.worker.messages import (
     LONGEST_LINE,
     Cancel,
+    Estimate,
     Event,
     FreeMemory,
     Inspect,
@@ -76,6 +78,7 @@ class Worker:
         self._keeping = threading.Lock()  # held while files are written
         self._model: Model | None = None
         self._key: tuple[object, ...] = ()
+        self._estimator = Estimator()
 
     def serve(self, ready: dict[str, Any]) -> int:
         """Work until the end; returns the process's exit code.
@@ -156,6 +159,10 @@ class Worker:
             return self._segment(number, request, stop)
         if isinstance(request, Inspect):
             return inspect(request.device)
+        if isinstance(request, Estimate):
+            self._tell(number, Progress("load model", 0, 0))
+            model, _ = self._loaded(request.model, request.device, request.precision)
+            return self._estimator.estimate(request, model, stop)
         if isinstance(request, Pull):
             return self._pull(number, request, stop)
         assert isinstance(request, FreeMemory)
@@ -186,6 +193,8 @@ class Worker:
         start = time.perf_counter()
         volume = _volume(request, model)
         reading = time.perf_counter() - start
+        held = scan_bytes(volume.grid, model, volume.channels[0].itemsize)
+        self._estimator.largest_scan = max(self._estimator.largest_scan, held)
         result = segment(
             volume,
             model,

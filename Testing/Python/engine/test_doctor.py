@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import describe, make_bundle
-from meddinov3 import doctor
+from meddinov3 import doctor, speed
 from meddinov3.description import Purpose
 from meddinov3.doctor import Finding, examine
-from meddinov3.grid import SliceOrientation
 from meddinov3_training.cli import main
 
 
@@ -70,15 +69,6 @@ def test_a_device_that_computes_is_good() -> None:
     assert doctor._try_device(torch.device("cpu")).remedy == ""
 
 
-@pytest.mark.parametrize("code", ["LPS", "RAS", "SLP", "PIR", "ijk"])
-def test_slices_are_tried_the_way_the_model_wants_them(code: str) -> None:
-    for axis in code:
-        orientation = SliceOrientation(code, axis)
-        volume = doctor._blank(2, (30, 20), 1.0, 3, orientation.letters)
-        view = orientation.view(volume.channels[0], volume.grid)
-        assert view.shape == (3, 30, 20)
-
-
 def test_the_command_tells_and_its_exit_code_too(
     own_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,7 +94,7 @@ def test_a_card_that_fails_when_a_model_runs(
     def no_kernel(*_arguments: object, **_options: object) -> None:
         raise RuntimeError(NO_KERNEL)
 
-    monkeypatch.setattr(doctor, "predict", no_kernel)
+    monkeypatch.setattr(speed, "predict", no_kernel)
     found = findings()
     assert "no code for this graphics card" in found["any"].text
     assert "choose the CPU" in found["any"].remedy
