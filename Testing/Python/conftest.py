@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +57,27 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the larger data sets are not beside this checkout")
     return SHARED
+
+
+@pytest.fixture
+def slicer_app() -> Iterator[Any]:
+    """Slicer's stand-in (slicer/slicer_app.py): a ``Booted``, its scene empty again afterwards.
+
+    One application serves the whole process. A test fails of what PythonQt would only have
+    printed: unknown signals, exceptions in slots; ``taken_complaints()`` forgives.
+    """
+    pytest.importorskip("PySide6")
+    folder = str(Path(__file__).parent / "slicer")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    from slicer_app import boot
+
+    booted = boot()
+    booted.taken_complaints()
+    yield booted
+    booted.fresh()
+    complaints = booted.taken_complaints()
+    assert not complaints, "\n".join(complaints)
 
 
 def describe(

@@ -13,12 +13,12 @@ import unittest
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cmake_lists import ROOT, install, variable
 from conftest import describe
 from meddinov3 import model_store
-from stand_ins import emit, open_module, stand_ins
 
 HERE = Path(__file__).parent
 MODULE = ROOT / "MedDINOv3Slicer" / "MedDINOv3Slicer.py"
@@ -34,12 +34,15 @@ from pathlib import Path
 file, tests, packages = map(Path, sys.argv[1:4])
 sys.modules.update(dict.fromkeys(sys.argv[4:]))
 sys.path[:] = [str(file.parent), *sys.path[1:], str(tests), str(packages)]
-import stand_ins
-sys.modules.update(stand_ins.stand_ins())
+import slicer_app
+booted = slicer_app.boot()
 before = list(sys.path)
 import MedDINOv3Slicer
-module, widget = stand_ins.open_module(MedDINOv3Slicer, file)
+module, widget = booted.open_module(MedDINOv3Slicer, file)
 import meddinov3
+from MedDINOv3SlicerLib.resources import resourcePath
+assert not module.parent.icon.isNull()
+assert not booted.taken_complaints()
 training = importlib.util.find_spec("meddinov3_training").origin
 print(json.dumps({
     "torch": sys.modules.get("torch") is not None,
@@ -47,23 +50,30 @@ print(json.dumps({
     "training": training,
     "added": sys.path[len(before):],
     "kept": sys.path[:len(before)] == before,
-    "icon": module.parent.icon.own["arguments"][0],
+    "icon": resourcePath("Icons/MedDINOv3Slicer.png"),
     "models": widget.panel.models.text,
 }))
 """
 
 
+class Opened:
+    """MedDINOv3Slicer.py as loaded, and opened as Slicer does."""
+
+    def __init__(self, slicer_app: Any, code: types.ModuleType) -> None:
+        self.slicer_app, self.code = slicer_app, code
+
+    def open(self) -> tuple[Any, Any]:
+        return self.slicer_app.open_module(self.code, MODULE)
+
+
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
-    """MedDINOv3Slicer.py, loaded on stand-ins."""
-    for name, stand_in in stand_ins().items():
-        monkeypatch.setitem(sys.modules, name, stand_in)
+def module(slicer_app: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
     monkeypatch.syspath_prepend(MODULE.parent)
     spec = importlib.util.spec_from_file_location("MedDINOv3Slicer", MODULE)
     loaded = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "MedDINOv3Slicer", loaded)
     spec.loader.exec_module(loaded)
-    yield loaded
+    yield Opened(slicer_app, loaded)
     for name in [n for n in sys.modules if n.partition(".")[0] == "MedDINOv3SlicerLib"]:
         del sys.modules[name]
 
@@ -73,26 +83,31 @@ def no_starters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_store, "STARTERS", tmp_path / "no starters")
 
 
+def in_layout(layout: Any) -> list[Any]:
+    """The widgets of a layout, in order."""
+    found = [layout.itemAt(n).widget() for n in range(layout.count())]
+    return [widget for widget in found if widget is not None]
+
+
 def add_model(home: Path, name: str, *labels: str) -> None:
     folder = home / "models" / name
     folder.mkdir(parents=True)
     (folder / "model.json").write_text(describe(*labels).to_json(), encoding="utf-8")
 
 
-def test_slicer_finds_title_category_and_icon(module: types.ModuleType) -> None:
-    found, _ = open_module(module, MODULE)
+def test_slicer_finds_title_category_and_icon(module: Opened) -> None:
+    found, _ = module.open()
     assert found.parent.title == "MedDINOv3"
     assert found.parent.categories == ["Segmentation"]
     assert found.parent.contributors == variable(".", "EXTENSION_CONTRIBUTORS")
-    assert Path(found.parent.icon.own["arguments"][0]).is_file()
+    assert not found.parent.icon.isNull()
     assert "Not for clinical use" in found.parent.helpText
 
 
-def test_panel_says_what_the_module_does_and_what_works_today(module: types.ModuleType) -> None:
-    _, widget = open_module(module, MODULE)
-    assert widget.layout.own["items"] == [widget.panel.widget]
-    shown = widget.panel.widget.layout().own["items"]
-    assert shown == [
+def test_panel_says_what_the_module_does_and_what_works_today(module: Opened) -> None:
+    _, widget = module.open()
+    assert in_layout(widget.layout)[0] is widget.panel.widget
+    assert in_layout(widget.panel.widget.layout()) == [
         widget.panel.introduction,
         widget.panel.models,
         widget.panel.refreshButton,
@@ -105,11 +120,11 @@ def test_panel_says_what_the_module_does_and_what_works_today(module: types.Modu
 
 
 def test_panel_lists_each_model_with_what_it_finds(
-    module: types.ModuleType, own_home: Path, no_starters: None
+    module: Opened, own_home: Path, no_starters: None
 ) -> None:
     add_model(own_home, "abdomen-ct", *(f"organ {n}" for n in range(1, 9)))
     add_model(own_home, "lesions", "tumour <b>", "cyst")
-    _, widget = open_module(module, MODULE)
+    _, widget = module.open()
     text = widget.panel.models.text
     assert "<b>abdomen-ct</b>: finds organ 1, organ 2" in text
     assert "organ 6 and 2 more" in text
@@ -118,26 +133,27 @@ def test_panel_lists_each_model_with_what_it_finds(
 
 
 def test_panel_says_why_a_model_cannot_be_used(
-    module: types.ModuleType, own_home: Path, no_starters: None
+    module: Opened, own_home: Path, no_starters: None
 ) -> None:
     add_model(own_home, "damaged", "liver")
     (own_home / "models" / "damaged" / "model.json").write_text("{}", encoding="utf-8")
-    _, widget = open_module(module, MODULE)
+    _, widget = module.open()
     assert "<b>damaged</b>: cannot be used: model.json is damaged" in widget.panel.models.text
 
 
-def test_panel_says_that_there_are_no_models(module: types.ModuleType, no_starters: None) -> None:
-    _, widget = open_module(module, MODULE)
+def test_panel_says_that_there_are_no_models(module: Opened, no_starters: None) -> None:
+    _, widget = module.open()
     assert "None." in widget.panel.models.text
 
 
 def test_panel_finds_new_models_on_request_and_on_coming_back(
-    module: types.ModuleType, own_home: Path, no_starters: None
+    module: Opened, own_home: Path, no_starters: None
 ) -> None:
-    _, widget = open_module(module, MODULE)
+    _, widget = module.open()
     add_model(own_home, "first", "liver")
     assert "first" not in widget.panel.models.text
-    emit(widget.panel.refreshButton, "clicked(bool)", False)
+    widget.parent.show()
+    module.slicer_app.click(widget.panel.refreshButton)
     assert "first" in widget.panel.models.text
     add_model(own_home, "second", "liver")
     widget.enter()
@@ -145,40 +161,40 @@ def test_panel_finds_new_models_on_request_and_on_coming_back(
 
 
 def test_panel_says_which_package_is_missing(
-    module: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+    module: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "meddinov3.model_store")
     monkeypatch.setitem(sys.modules, "meddinov3.description", None)
-    _, widget = open_module(module, MODULE)
+    _, widget = module.open()
     assert "Models cannot be listed" in widget.panel.models.text
     assert "no package 'meddinov3.description'" in unescape(widget.panel.models.text)
     assert "meddinov3 segment SCAN --output DIR" in widget.panel.command.text
 
 
 def test_panel_says_that_the_models_folder_cannot_be_read(
-    module: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+    module: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> None:
         raise PermissionError(13, "Permission denied", "models")
 
     monkeypatch.setattr(model_store, "installed_models", refuse)
-    _, widget = open_module(module, MODULE)
+    _, widget = module.open()
     assert "Models cannot be listed: [Errno 13] Permission denied" in widget.panel.models.text
 
 
-def test_resources_are_found_whether_or_not_they_exist(module: types.ModuleType) -> None:
-    found, widget = open_module(module, MODULE)
+def test_resources_are_found_whether_or_not_they_exist(module: Opened) -> None:
+    found, widget = module.open()
     assert found.resourcePath("requirements.txt") == str(ROOT / "Resources" / "requirements.txt")
     assert widget.resourcePath("UI/none.ui") == str(MODULE.parent / "Resources/UI/none.ui")
 
 
-def test_self_test_passes_as_slicer_runs_it(module: types.ModuleType, own_home: Path) -> None:
-    module.MedDINOv3SlicerTest().runTest()
+def test_self_test_passes_as_slicer_runs_it(module: Opened, own_home: Path) -> None:
+    module.code.MedDINOv3SlicerTest().runTest()
     assert os.environ["MEDDINOV3_HOME"] == str(own_home), "the user's folder is set back"
 
 
-def test_self_test_passes_as_ctest_runs_it(module: types.ModuleType, own_home: Path) -> None:
-    suite = unittest.TestLoader().loadTestsFromTestCase(module.MedDINOv3SlicerTest)
+def test_self_test_passes_as_ctest_runs_it(module: Opened, own_home: Path) -> None:
+    suite = unittest.TestLoader().loadTestsFromTestCase(module.code.MedDINOv3SlicerTest)
     result = unittest.TestResult()
     suite.run(result)
     assert suite.countTestCases() == 3
