@@ -13,12 +13,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from meddinov3.atomic import whole_file, whole_folder
+from meddinov3.atomic import whole_folder
+from meddinov3.bundle_files import sha256, update_description
 from meddinov3.description import ModelDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
 from meddinov3.network.backbone import BackboneShape
 from meddinov3.network.segmenter import Ensemble, SegmentationNetwork, Segmenter
+
+__all__ = [
+    "backbone_shape", "check_finite", "hash_tensors", "load_weights", "read_bundle",
+    "save_weights", "sha256", "update_description", "write_bundle",
+]  # fmt: skip
 
 
 def backbone_shape(description: ModelDescription) -> BackboneShape:
@@ -126,16 +132,6 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
         ) from error
 
 
-def update_description(folder: Path, description: ModelDescription) -> None:
-    """Replace the ``model.json`` of a bundle, for example to add scores; the weights stay.
-
-    Raises:
-        MedDINOv3Error: it cannot be written.
-    """
-    with whole_file(folder / DESCRIPTION_FILE) as partial:
-        partial.write_text(description.to_json(), encoding="utf-8", newline="\n")
-
-
 def _build(description: ModelDescription) -> SegmentationNetwork:
     """The network, still with random weights; whatever timm objects to is the file's fault."""
     shape, network = backbone_shape(description), description.network
@@ -190,9 +186,3 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import stat
 import zipfile
@@ -10,36 +9,27 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from meddinov3.atomic import whole_file, whole_folder
-from meddinov3.backbone_file import read_backbone
-from meddinov3.bundle import read_bundle, update_description
-from meddinov3.errors import MedDINOv3Error
-from meddinov3.model_store import (
-    BACKBONE_DESCRIPTION_FILE,
-    BACKBONE_WEIGHTS_FILE,
-    DESCRIPTION_FILE,
-    STARTERS,
-    WEIGHTS_FILE,
-    is_backbone,
-    read_backbone_description,
-    read_description,
-    sweep_leftovers,
-    user_folder,
+from meddinov3.bundle_files import (
+    BESIDE,
+    NEEDED,
+    check_files,
+    kind_of,
+    move,
+    own_folder,
+    set_id,
 )
-
-# By the kind of folder that they belong into.
-NEEDED = {
-    "models": {DESCRIPTION_FILE, WEIGHTS_FILE},
-    "backbones": {BACKBONE_DESCRIPTION_FILE, BACKBONE_WEIGHTS_FILE},
-}
-BESIDE = {"LICENSE.md", "README.md"}
+from meddinov3.errors import MedDINOv3Error
+from meddinov3.model_store import BACKBONE_DESCRIPTION_FILE, sweep_leftovers, user_folder
 
 
-def export_model(folder: Path, target: Path) -> None:
+def export_model(folder: Path, target: Path, *, tensors: bool = True) -> None:
     """Write a model or backbone as a zip archive, after checking that it is whole.
 
     Args:
         folder: the bundle or backbone file.
         target: ends in ``.zip``; an existing file is replaced when the new one is complete.
+        tensors: check every tensor, which needs torch; else only that the weights are those it
+            was described with. Whoever uses the model checks them anyway.
 
     Raises:
         MedDINOv3Error: it is damaged, or the file cannot be written.
@@ -48,8 +38,8 @@ def export_model(folder: Path, target: Path) -> None:
         raise MedDINOv3Error(
             "unknown-ending", f"'{target.name}' does not end in .zip.", "Choose a name that does."
         )
-    kind = "backbones" if is_backbone(folder) else "models"
-    _check(folder, kind)
+    kind = kind_of(folder)
+    _check(folder, kind, tensors)
     with (
         whole_file(target) as partial,
         # Weights do not compress, and stored members can be read without unpacking.
@@ -60,12 +50,13 @@ def export_model(folder: Path, target: Path) -> None:
                 archive.write(folder / name, f"{folder.name}/{name}")
 
 
-def import_archive(path: Path, name: str) -> Path:
+def import_archive(path: Path, name: str, *, tensors: bool = True) -> Path:
     """Unpack an exported model or backbone among the user's.
 
     Args:
         path: a zip archive as :func:`export_model` writes it.
         name: id of the model or backbone, new.
+        tensors: as for :func:`export_model`.
 
     Returns:
         Its folder.
@@ -83,8 +74,8 @@ def import_archive(path: Path, name: str) -> Path:
                     target = partial / PurePosixPath(member.filename).name
                     with archive.open(member) as source, open(target, "wb") as stream:
                         shutil.copyfileobj(source, stream)
-                _check(partial, kind)
-                _rename(partial, name)
+                _check(partial, kind, tensors)
+                set_id(partial, name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise MedDINOv3Error(
             "damaged-archive",
@@ -94,19 +85,17 @@ def import_archive(path: Path, name: str) -> Path:
     return folder
 
 
-def _check(folder: Path, kind: str) -> None:
-    if kind == "models":
+def _check(folder: Path, kind: str, tensors: bool) -> None:
+    if not tensors:
+        check_files(folder)
+    elif kind == "models":
+        from meddinov3.bundle import read_bundle  # torch
+
         read_bundle(folder)
     else:
+        from meddinov3.backbone_file import read_backbone
+
         read_backbone(folder)
-
-
-def _rename(folder: Path, name: str) -> None:
-    if not is_backbone(folder):
-        update_description(folder, dataclasses.replace(read_description(folder), id=name))
-        return
-    text = dataclasses.replace(read_backbone_description(folder), id=name).to_json()
-    (folder / BACKBONE_DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _checked_members(archive: zipfile.ZipFile, name: str) -> tuple[list[zipfile.ZipInfo], str]:
@@ -149,28 +138,9 @@ def remove_model(name: str) -> Path:
         MedDINOv3Error: it is a starter, in use, or there is none of that name.
     """
     sweep_leftovers()
-    for kind in ("models", "backbones"):
-        folder = user_folder() / kind / name
-        # Any folder's name may have been given by hand; a path is no name.
-        if name and not name.startswith(".") and folder.name == name and folder.is_dir():
-            gone = folder.with_name(f".removed.{folder.name}")
-            shutil.rmtree(gone, ignore_errors=True)
-            try:
-                folder.rename(gone)  # at once, so that nothing half-removed is listed
-            except OSError as error:  # Windows keeps the folders of open files
-                raise MedDINOv3Error(
-                    "in-use",
-                    f"'{name}' cannot be removed: {error.strerror or error}.",
-                    "Close Slicer or stop the training that uses it, then try again.",
-                ) from error
-            shutil.rmtree(gone, ignore_errors=True)
-            return folder
-    if (STARTERS / name).is_dir():
-        raise MedDINOv3Error(
-            "starter", f"'{name}' ships with MedDINOv3 and cannot be removed.", "Leave it."
-        )
-    raise MedDINOv3Error(
-        "no-model",
-        f"You have no model or backbone '{name}'.",
-        "'meddinov3 models list' shows what there is.",
-    )
+    folder = own_folder(name)
+    gone = folder.with_name(f".removed.{folder.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    move(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+    return folder
