@@ -89,6 +89,7 @@ class Parameters:
         quality: one of ``QUALITIES``.
         device: as for the worker: ``auto``, ``cpu``, ``cuda`` ...
         show3d: make surfaces of a result.
+        corrected: the segmentation that is corrected and becomes a training case.
         library: folder of the case library.
         caseId: the library's case that is open, or "".
         base: id of the model or backbone that is fine-tuned.
@@ -104,6 +105,7 @@ class Parameters:
     device = _text("device", "auto")
     show3d = _flag("show3d", False)
     library = _text("library")
+    corrected = _Reference("corrected")
     caseId = _text("caseId")
     base = _text("base")
     runName = _text("runName")

@@ -1,0 +1,115 @@
+"""Training cases: joins the scene and the case libraries for the panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slicer
+from meddinov3.model_store import user_folder
+from slicer.i18n import tr as _
+
+from MedDINOv3SlicerLib.panels.cases_panel import SceneFacts
+from MedDINOv3SlicerLib.preferences import Preferences
+from MedDINOv3SlicerLib.scene.case import caseFrom, openCase
+from MedDINOv3SlicerLib.scene.parameters import Parameters
+from MedDINOv3SlicerLib.scene.segmentations import labelsOf
+from MedDINOv3SlicerLib.scene.volumes import modalityOf
+from MedDINOv3SlicerLib.signal import Signal
+
+if TYPE_CHECKING:
+    from meddinov3.cases.library import Library
+    from meddinov3.labels import Label
+
+Node = Any
+
+
+class CaseLogic:
+    """What :class:`CasesPanel` asks for.
+
+    Attributes:
+        reopened: emitted with the volumes and the segmentation of a case that was opened.
+    """
+
+    def __init__(self, scene: Node, preferences: Preferences) -> None:
+        self._scene, self._preferences = scene, preferences
+        self.reopened = Signal()
+
+    @property
+    def _parameters(self) -> Parameters:
+        return Parameters.of(self._scene)
+
+    def recentLibraries(self) -> Sequence[Path]:
+        from meddinov3.cases.records import is_library
+
+        return [folder for folder in self._preferences.libraries() if is_library(folder)]
+
+    def librariesFolder(self) -> Path:
+        return user_folder() / "libraries"
+
+    def openLibrary(self, folder: Path) -> Library:
+        from meddinov3.cases.library import Library
+
+        return self._remembered(Library.open(folder))
+
+    def createLibrary(
+        self, folder: Path, name: str, channels: Sequence[str], labels: Sequence[Label]
+    ) -> Library:
+        from meddinov3.cases.library import Library
+
+        return self._remembered(Library.create(folder, name, channels, labels))
+
+    def sceneFacts(self) -> SceneFacts:
+        parameters = self._parameters
+        volumes, segmentation = self._volumes(), parameters.corrected
+        if not volumes:
+            return SceneFacts(problem=_("No scan is chosen under Segment."))
+        if segmentation is None:
+            return SceneFacts(problem=_("No segmentation is chosen under Correct."))
+        labels = labelsOf(segmentation)
+        if not labels:
+            return SceneFacts(problem=_("The segmentation has no segments."))
+        return SceneFacts(
+            tuple(node.GetName() for node in volumes),
+            segmentation.GetName(),
+            labels,
+            tuple(modalityOf(node) or _("Scan") for node in volumes),
+        )
+
+    def addCase(self, library: Library, mapping: Mapping[str, str], allowEmpty: bool) -> str:
+        case = caseFrom(self._volumes(), self._parameters.corrected)
+        added = library.add(
+            case.channels, case.grid, case.labelMap, case.labels, mapping=mapping,
+            provenance=case.provenance, status=case.status, allow_empty=allowEmpty,
+        )  # fmt: skip
+        self._parameters.caseId = added
+        return added
+
+    def replaceCase(
+        self, library: Library, caseId: str, mapping: Mapping[str, str], allowEmpty: bool
+    ) -> None:
+        case = caseFrom(self._volumes(), self._parameters.corrected)
+        library.replace(
+            caseId, case.channels, case.grid, case.labelMap, case.labels, mapping=mapping,
+            provenance=case.provenance, allow_empty=allowEmpty,
+        )  # fmt: skip
+        if case.status == "reviewed":
+            library.set_status(caseId, case.status)
+
+    def reopenCase(self, library: Library, caseId: str) -> None:
+        volumes, segmentation = openCase(self._scene, library, caseId)
+        parameters = self._parameters
+        parameters.volumes, parameters.corrected = volumes, segmentation
+        parameters.caseId = caseId
+        slicer.util.setSliceViewerLayers(background=volumes[0], fit=True)
+        self.reopened.emit(volumes, segmentation)
+
+    def _volumes(self) -> tuple[Node, ...]:
+        chosen = self._parameters.volumes
+        return tuple(node for node in chosen if node is not None) if all(chosen) else ()
+
+    def _remembered(self, library: Library) -> Library:
+        self._preferences.rememberLibrary(library.folder)
+        self._parameters.library = str(library.folder)
+        return library
