@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Protocol, TypeGuard
 
 import numpy as np
 import vtk
@@ -16,19 +16,20 @@ LOSS_COLOUR, SCORE_COLOUR = (0.85, 0.33, 0.1), (0.1, 0.5, 0.75)
 MARGIN = 0.05  # of the values' range, above and below
 
 
-@dataclass(frozen=True)
-class CurvePoint:
-    """One measurement.
+class CurvePoint(Protocol):
+    """One measurement."""
 
-    Attributes:
-        step: training steps done.
-        loss: training loss, or None.
-        score: mean Dice on held-out cases, 0 to 1, or None.
-    """
+    @property
+    def step(self) -> float:
+        """Training steps done."""
 
-    step: float
-    loss: float | None = None
-    score: float | None = None
+    @property
+    def loss(self) -> float | None:
+        """Training loss, or None."""
+
+    @property
+    def dice(self) -> float | None:
+        """Mean Dice on held-out slices or cases, 0 to 1, or None."""
 
 
 class TrainingChart:
@@ -57,8 +58,8 @@ class TrainingChart:
         if len(self.nodes) != len(self._nodes):
             return
         last = max((point.step for point in points), default=0.0)
-        losses = [(p.step, p.loss) for p in points if p.loss is not None and np.isfinite(p.loss)]
-        scores = [(p.step, p.score) for p in points if p.score is not None and np.isfinite(p.score)]
+        losses = [(p.step, p.loss) for p in points if _isNumber(p.loss)]
+        scores = [(p.step, p.dice) for p in points if _isNumber(p.dice)]
         _fill(self._lossTable, losses)
         _fill(self._scoreTable, scores)
         low, high = _range([loss for _step, loss in losses])
@@ -107,6 +108,10 @@ class TrainingChart:
         node = self._scene.AddNode(node)
         self._nodes.append(node)
         return node
+
+
+def _isNumber(value: float | None) -> TypeGuard[float]:
+    return value is not None and bool(np.isfinite(value))
 
 
 def _fill(tableNode: Node, rows: Sequence[tuple[float, float]]) -> None:

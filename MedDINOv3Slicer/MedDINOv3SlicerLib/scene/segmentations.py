@@ -85,6 +85,7 @@ def placeResult(
     replaced = _replaceable(node, volumeNode, labels, keepCorrected)
     wasModifying = node.StartModify()
     try:
+        _detach(node, list(replaced.values()))
         key = remember(scene, Proposal(box, voxels, grid)) if proposedBy else ""
         for label, segment in _segments(image, labels):
             markInProgress(segment)
@@ -193,7 +194,6 @@ def _replaceable(
             for name, segmentId in found.items()
             if segmentId not in changed and not isReviewed(node, segmentId)
         }
-    _detach(node, list(found.values()))
     return found
 
 

@@ -12,7 +12,7 @@ from meddinov3.grid import Grid
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from MedDINOv3SlicerLib.scene.geometry import Node, arrayFromMatrix, emptyImage, gridFromRas
+from MedDINOv3SlicerLib.scene.geometry import SHEAR, Node, arrayFromMatrix, emptyImage, gridFromRas
 
 MODALITY = "DICOM.Modality"
 HOUNSFIELD = "[hnsf'U]"  # UCUM
@@ -110,7 +110,7 @@ def checkChannels(volumeNodes: Sequence[Node]) -> Grid:
         The grid that all have.
 
     Raises:
-        MedDINOv3Error: none is given, one is no scan, or they lie differently.
+        MedDINOv3Error: none is given, one is no scan or sheared, or they lie differently.
     """
     if not volumeNodes or any(node is None for node in volumeNodes):
         raise MedDINOv3Error("no-scan", _("No scan is chosen."), _("Choose a loaded volume."))
@@ -124,6 +124,14 @@ def checkChannels(volumeNodes: Sequence[Node]) -> Grid:
         arrayOf(node)
     first, *others = volumeNodes
     grid = gridOf(first)
+    if np.abs(grid.direction.T @ grid.direction - np.eye(3)).max() > SHEAR or not min(grid.spacing):
+        raise MedDINOv3Error(
+            "sheared",
+            _("The axes of '{name}' are not perpendicular, as after a tilted gantry.").format(
+                name=first.GetName()
+            ),
+            _("Resample it to a straight grid, e.g. with the module 'Crop Volume'."),
+        )
     for other in others:
         same = first.GetParentTransformNode() == other.GetParentTransformNode()
         if not same or not gridOf(other).same_as(grid):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from scene_stage import Stage, grid_of
 
 pytest_plugins = ("scene_fixtures",)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    step: int
+    loss: float | None = None
+    dice: float | None = None
 
 
 def column(stage: Stage, chart: object, name: str) -> list[float]:
@@ -18,7 +26,7 @@ def column(stage: Stage, chart: object, name: str) -> list[float]:
 
 
 def test_points_become_two_plots_with_axes_that_hold_them(stage: Stage) -> None:
-    from MedDINOv3SlicerLib.scene.curves import CurvePoint, TrainingChart
+    from MedDINOv3SlicerLib.scene.curves import TrainingChart
 
     chart = TrainingChart(stage.scene)
     chart.update([])
@@ -41,7 +49,7 @@ def test_points_become_two_plots_with_axes_that_hold_them(stage: Stage) -> None:
 
 
 def test_a_growing_table_is_seen_by_those_who_watch_it(stage: Stage) -> None:
-    from MedDINOv3SlicerLib.scene.curves import CurvePoint, TrainingChart
+    from MedDINOv3SlicerLib.scene.curves import TrainingChart
 
     chart, seen = TrainingChart(stage.scene), []
     table = chart.lossChart.GetNthPlotSeriesNode(0).GetTableNode()
@@ -51,7 +59,7 @@ def test_a_growing_table_is_seen_by_those_who_watch_it(stage: Stage) -> None:
 
 
 def test_nothing_is_left_in_the_scene_or_saved_with_it(stage: Stage, tmp_path: Path) -> None:
-    from MedDINOv3SlicerLib.scene.curves import CurvePoint, TrainingChart
+    from MedDINOv3SlicerLib.scene.curves import TrainingChart
 
     stage.volume(grid_of("LPS")).AddDefaultStorageNode()
     before = stage.scene.GetNumberOfNodes()
@@ -65,7 +73,7 @@ def test_nothing_is_left_in_the_scene_or_saved_with_it(stage: Stage, tmp_path: P
 
 
 def test_a_closed_scene_is_no_problem(stage: Stage) -> None:
-    from MedDINOv3SlicerLib.scene.curves import CurvePoint, TrainingChart
+    from MedDINOv3SlicerLib.scene.curves import TrainingChart
 
     chart = TrainingChart(stage.scene)
     stage.scene.Clear(0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import random_grid
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import Grid
 from meddinov3.label_map import numbered
@@ -364,3 +365,44 @@ def test_an_empty_result_has_all_its_segments(stage: Stage) -> None:
     node = placeResult(stage.scene, volume, np.zeros(grid.shape, np.uint8), LABELS, proposedBy="a")
     found, labels, notes = labelMapOn(node, volume)
     assert not found.any() and len(labels) == 3 and notes == ()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_grid_keeps_its_voxels(stage: Stage, seed: int) -> None:
+    from MedDINOv3SlicerLib.scene.segmentations import labelMapOn, placeResult
+
+    grid = random_grid(seed)
+    volume = stage.volume(grid)
+    node = placeResult(stage.scene, volume, label_map(grid, seed), LABELS)
+    found = labelMapOn(node, volume)[0]
+    np.testing.assert_array_equal(found, np.choose(label_map(grid, seed), [0, 1, 0, 2]))
+
+
+def test_values_that_no_label_has_are_background(stage: Stage) -> None:
+    from MedDINOv3SlicerLib.scene.segmentations import labelMapOn, placeResult
+
+    grid = grid_of("LPS")
+    volume = stage.volume(grid)
+    given = np.random.default_rng(0).integers(0, 400, grid.shape).astype(np.uint16)
+    node = placeResult(stage.scene, volume, given, (LIVER, Label("far", 300, (9, 9, 9))))
+    found = labelMapOn(node, volume)[0]
+    np.testing.assert_array_equal(found, (given == 1) + 2 * (given == 300).astype(int))
+
+
+def test_fractional_segments_are_read_as_voxels(stage: Stage) -> None:
+    from MedDINOv3SlicerLib.scene.segmentations import labelMapOn
+
+    grid = grid_of("LPS", size=(20, 20, 12))
+    volume = stage.volume(grid)
+    node = stage.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    block = np.zeros(grid.shape, np.uint8)
+    block[3:9, 4:16, 5:15] = 1
+    stage.paint(node, "block", block, grid)
+    segmentation = node.GetSegmentation()
+    assert segmentation.CreateRepresentation("Closed surface")
+    assert segmentation.CreateRepresentation("Fractional labelmap")
+    segmentation.SetSourceRepresentationName("Fractional labelmap")
+    found = labelMapOn(node, volume)[0]
+    assert (found != block).mean() < 0.05
+    assert found[4:8, 6:14, 7:13].all()

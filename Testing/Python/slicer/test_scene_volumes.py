@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,14 @@ def test_what_is_no_scan_is_refused(stage: Stage) -> None:
     labels.SetAndObserveImageData(stage.volume(grid_of("LPS")).GetImageData())
     with pytest.raises(MedDINOv3Error, match="label map"):
         checkChannels([labels])
+    tilted = stage.volume(grid_of("LPS"))
+    assert checkChannels([tilted]).same_as(grid_of("LPS"), 1e-9)
+    matrix = vtk.vtkMatrix4x4()
+    tilted.GetIJKToRASMatrix(matrix)
+    matrix.SetElement(1, 2, 0.8)  # each slice a little further to the front
+    tilted.SetIJKToRASMatrix(matrix)
+    with pytest.raises(MedDINOv3Error, match="perpendicular"):
+        checkChannels([tilted])
 
 
 def test_modality_comes_from_dicom_or_units(stage: Stage) -> None:
@@ -100,8 +109,6 @@ def test_the_scene_layer_needs_neither_torch_nor_qt(slicer_library: object) -> N
         "print(sorted(bad & set(sys.modules)))"
     )
     path = f"{ROOT / 'Logic'}{';' if sys.platform == 'win32' else ':'}{ROOT / 'MedDINOv3Slicer'}"
-    import os
-
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         env=os.environ | {"PYTHONPATH": path},
