@@ -75,18 +75,22 @@ class Follower:
         self._path = folder / EVENTS
         self._position = 0
 
-    def new_events(self) -> list[Event]:
+    def new_events(self, end: int | None = None) -> list[Event]:
         """The events since the last call.
 
-        A line that is not complete yet is left for the next call, one that a crash cut off is
-        skipped. A file that has become shorter is another one, and read from its start.
+        Args:
+            end: byte of the file to read up to; None for all there is.
+
+        Returns:
+            In order. A line that is not complete yet is left for the next call, one that a crash
+            cut off is skipped. A file that has become shorter is read from its start.
         """
         try:
             with open(self._path, "rb") as stream:
                 if self._position > stream.seek(0, 2):
                     self._position = 0
                 stream.seek(self._position)
-                whole = stream.read()
+                whole = stream.read(-1 if end is None else max(0, end - self._position))
         except OSError:  # not there yet, or held by another program
             return []
         whole = whole[: whole.rfind(b"\n") + 1]

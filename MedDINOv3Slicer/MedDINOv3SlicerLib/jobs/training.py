@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import DESCRIPTION_FILE
 from meddinov3.run_folder import (
     CONFIG,
+    EVENTS,
     Follower,
     is_running,
     owner_pid,
@@ -36,18 +38,18 @@ from MedDINOv3SlicerLib.jobs.training_state import (
     ENDED,
     FAILED,
     INTERRUPTED,
-    PAUSED,
-    STARTING,
     STOPPED,
     WAITING,
     CurvePoint,
     EventReading,
     TrainingStatus,
 )
+from MedDINOv3SlicerLib.jobs.wording import problemInSlicer
 from MedDINOv3SlicerLib.problem import Problem
 
 ORDER, PROCESS, OUTCOME, WANTED = "order.json", "process.json", "outcome.json", "wanted.json"
 LOG, RUN = "log.txt", "run"
+WAIT_FOR_START = 120.0  # seconds for the worker to give up its memory
 GETTING_READY = 600.0  # seconds until a process that was started must have begun its run
 
 Python = Callable[[], str]
@@ -81,6 +83,7 @@ class Training:
                 _("Delete the folder, or start a new training."),
             ) from error
         self._follower, self._reading = Follower(self.run), EventReading()
+        self._session = 0.0
 
     @property
     def serial(self) -> str:
@@ -94,6 +97,12 @@ class Training:
         bundle = self.run / name
         return bundle if name and (bundle / DESCRIPTION_FILE).is_file() else None
 
+    def expectLaunch(self) -> None:
+        """It is about to be launched: what an earlier process came to counts no more."""
+        for name in (OUTCOME, WANTED, PROCESS):
+            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / ORDER).touch()
+
     def launch(self, python: Python, environment: Environment, entry: Path) -> None:
         """Start the process, or start it again from the last checkpoint.
 
@@ -104,18 +113,20 @@ class Training:
             environment: of the process.
             entry: ``meddinov3_training/__main__.py``.
         """
-        for name in (OUTCOME, WANTED):
-            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / OUTCOME).unlink(missing_ok=True)
+        with suppress(OSError):  # Windows: somebody reads it
+            self.logFile.unlink(missing_ok=True)
         begun = (self.run / CONFIG).is_file()
         try:
             make = resumeCommand if begun else startCommand
             command = [python(), *make(entry, self.order, self.run)]
-            if not begun:
-                _clear(self.run)
+            if not begun:  # what a process left that died before it knew its task
+                shutil.rmtree(self.run, ignore_errors=True)
+            before = events.stat().st_size if (events := self.run / EVENTS).is_file() else 0
             pid = startDetached(command, environment(), self.logFile)
-            self._write(PROCESS, {"pid": pid, "started": time.time()})
-        except (MedDINOv3Error, OSError) as error:
-            self.settle(problemOfStart(error))
+            self._write(PROCESS, {"pid": pid, "started": time.time(), "events": before})
+        except (MedDINOv3Error, OSError, ImportError) as error:
+            self.settle(problemInSlicer(error))
 
     def status(self) -> TrainingStatus:
         """How far it is at this moment."""
@@ -123,24 +134,19 @@ class Training:
         outcome = self._load(OUTCOME)
         if outcome is not None:
             return self._settled(outcome)
+        process = self._load(PROCESS)
+        if process is None:
+            return self._notStarted()
+        working = self._holdsLock() or self._alive()
+        if not working:
+            self._read()  # its last words may have come just now
         told = self._reading.state
         if told in (DONE, STOPPED):
             return self._ended(told)
-        if told == FAILED:
-            return self._reading.status(FAILED, self._withLog(self._reading.problem))
-        if self._load(PROCESS) is None:
-            return self._reading.status(WAITING)
-        if told != INTERRUPTED and (self._holdsLock() or self._alive()):
-            return self._reading.status(told)
-        self._read()  # its last words may have come just now
-        told = self._reading.state
-        if told in (DONE, STOPPED):
-            return self._ended(told)
-        if told == INTERRUPTED:
-            resumed = self._alive() and self._startedSince(self.run)
-            return self._reading.status(STARTING if resumed else INTERRUPTED)
-        problem = self._reading.problem or problemFromLog(self.log(), self._code())
-        return self._reading.status(FAILED, self._withLog(problem))
+        if told in (FAILED, INTERRUPTED) or working:
+            return self._reading.status(told, self._withLog(self._reading.problem))
+        problem = problemFromLog(self.log(), exitCode(int(process.get("pid", 0))))
+        return self._reading.status(FAILED, problem)
 
     def curve(self) -> list[CurvePoint]:
         """The learning curve so far."""
@@ -191,6 +197,11 @@ class Training:
             {"state": FAILED, "code": problem.code, "what": problem.what, "remedy": problem.remedy},
         )
 
+    @property
+    def wanted(self) -> str:
+        """``pause``, ``stop`` or ``go on``: what was asked last, heeded already or not."""
+        return str((self._load(WANTED) or {}).get("command", "go on"))
+
     def canGoOn(self) -> bool:
         """Whether launching it again makes sense."""
         return self.status().state in CAN_GO_ON
@@ -200,8 +211,26 @@ class Training:
         self.insist()
 
     def _read(self) -> None:
+        process = self._load(PROCESS) or {}
+        started = process.get("started", 0.0)
+        if started != self._session:  # what an earlier process said does not tell of this one
+            for event in self._follower.new_events(int(process.get("events", 0))):
+                self._reading.take(event)
+            self._reading.begin()
+            self._session = started
         for event in self._follower.new_events():
             self._reading.take(event)
+
+    def _notStarted(self) -> TrainingStatus:
+        if time.time() - (self.folder / ORDER).stat().st_mtime < WAIT_FOR_START:
+            return self._reading.status(WAITING)
+        problem = Problem(
+            _("The training was ordered but never started: Slicer ended before."),
+            _("Choose Go on to start it."),
+            "",
+            "never-started",
+        )
+        return self._reading.status(FAILED, problem)
 
     def _ended(self, told: str) -> TrainingStatus:
         status = self._reading.status(told)
@@ -243,10 +272,6 @@ class Training:
         if not isOurs(pid) and time.time() - started > GETTING_READY:
             return False  # by now the number may be another process's
         return isAlive(pid)
-
-    def _code(self) -> int | None:
-        process = self._load(PROCESS)
-        return None if process is None else exitCode(int(process.get("pid", 0)))
 
     def _load(self, name: str) -> dict[str, Any] | None:
         try:

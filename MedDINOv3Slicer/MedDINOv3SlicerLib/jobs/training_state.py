@@ -125,11 +125,16 @@ class EventReading:
     """
 
     def __init__(self) -> None:
-        self.state, self.problem = STARTING, None  # type: tuple[str, Problem | None]
+        self.state = STARTING
+        self.problem: Problem | None = None
         self.points: dict[int, CurvePoint] = {}
         self._facts: dict[str, Any] = {}
         self._scores: dict[str, CaseScore] = {}
         self._warnings: list[str] = []
+
+    def begin(self) -> None:
+        """Another process begins; the curve and the scores stay."""
+        self._enter(STARTING)
 
     def take(self, event: dict[str, Any]) -> bool:
         """Take an event in; whether the curve changed. One that is garbled is passed over."""
