@@ -22,9 +22,14 @@ class Problems(Protocol):
 
 
 @contextmanager
-def shown(problems: Problems) -> Iterator[None]:
-    """Show whatever goes wrong inside; what was shown before goes away first."""
-    problems.clear()
+def shown(problems: Problems, keep: bool = False) -> Iterator[None]:
+    """Show whatever goes wrong inside.
+
+    What was shown before goes away first, unless `keep`: a list that is only drawn anew must not
+    wipe off why the last click failed.
+    """
+    if not keep:
+        problems.clear()
     try:
         yield
     except ImportError as error:

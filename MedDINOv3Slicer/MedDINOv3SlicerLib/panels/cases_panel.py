@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer.util
@@ -13,6 +12,7 @@ from slicer.i18n import tr as _
 
 from MedDINOv3SlicerLib.case_words import caseDetails, caseText, libraryText, statusText
 from MedDINOv3SlicerLib.panels.attempt import Gate, Problems, shown
+from MedDINOv3SlicerLib.panels.cases_logic import CasesLogic, SceneFacts
 from MedDINOv3SlicerLib.panels.file_choice import Choice, DialogueChoice, colourIcon
 from MedDINOv3SlicerLib.panels.label_mapping import LabelMapping
 from MedDINOv3SlicerLib.panels.question import Question
@@ -22,60 +22,8 @@ from MedDINOv3SlicerLib.signal import Signal
 if TYPE_CHECKING:
     from meddinov3.cases.library import Library
     from meddinov3.cases.records import CaseRecord
-    from meddinov3.labels import Label
 
 STATUSES = ("annotated", "reviewed", "excluded")
-
-
-@dataclass(frozen=True)
-class SceneFacts:
-    """What could be added now.
-
-    Attributes:
-        scans: names of the chosen volumes, one a channel.
-        segmentation: name of the chosen segmentation.
-        labels: its structures.
-        channels: what the channels would be called in a new library, e.g. ``CT``.
-        problem: why nothing can be added, a sentence; "" if it can.
-    """
-
-    scans: tuple[str, ...] = ()
-    segmentation: str = ""
-    labels: tuple[Label, ...] = ()
-    channels: tuple[str, ...] = ()
-    problem: str = ""
-
-
-class CasesLogic(Protocol):
-    """What the panel asks for. All may raise MedDINOv3Error or ImportError."""
-
-    def recentLibraries(self) -> Sequence[Path]:
-        """Folders that still are libraries, the latest first."""
-
-    def librariesFolder(self) -> Path:
-        """Where new ones are put unless another folder is chosen."""
-
-    def openLibrary(self, folder: Path) -> Library:
-        """Open a library and remember it as the latest."""
-
-    def createLibrary(
-        self, folder: Path, name: str, channels: Sequence[str], labels: Sequence[Label]
-    ) -> Library:
-        """Make a library and remember it."""
-
-    def sceneFacts(self) -> SceneFacts:
-        """The scan and the segmentation that are chosen; quick, no voxel is touched."""
-
-    def addCase(self, library: Library, mapping: Mapping[str, str], allowEmpty: bool) -> str:
-        """Add them with provenance; returns the case's id."""
-
-    def replaceCase(
-        self, library: Library, caseId: str, mapping: Mapping[str, str], allowEmpty: bool
-    ) -> None:
-        """Put them in a case's place."""
-
-    def reopenCase(self, library: Library, caseId: str) -> None:
-        """Load a case's scan and segmentation into the scene and choose them."""
 
 
 class CasesPanel:
@@ -206,7 +154,7 @@ class CasesPanel:
         self._showGates()
 
     def _suggestFolder(self, name: str) -> None:
-        with shown(self._problems):
+        with shown(self._problems, keep=True):
             plain = "".join(c if c.isalnum() else "-" for c in name.strip().lower()).strip("-")
             folder = self._logic.librariesFolder()
             self.ui.newFolder.text = str(folder / plain) if plain else ""
@@ -227,9 +175,8 @@ class CasesPanel:
     def _showLibrary(self, select: str = "") -> None:
         combo, library = self.ui.libraryCombo, self.library
         combo.clear()
-        with shown(self._problems) if library is None else _quietly():
-            folders = list(self._logic.recentLibraries())
-            for folder in folders:
+        with suppress(Exception):  # enter() has told why
+            for folder in self._logic.recentLibraries():
                 combo.addItem(folder.name, str(folder))
         if library is None:
             combo.setCurrentIndex(-1)
@@ -280,7 +227,7 @@ class CasesPanel:
         if self.library is None or self._facts.problem:
             self.mapping.clear()
         else:
-            with shown(self._problems):
+            with shown(self._problems, keep=True):
                 from meddinov3.cases.label_matching import match_labels
 
                 _values, unknown = match_labels(self._facts.labels, self.library.labels)
@@ -426,9 +373,3 @@ class CasesPanel:
             and ui.newChannels.text.strip(" ,")
             else _("Give a name, a folder and at least one channel.")
         )  # fmt: skip
-
-
-def _quietly() -> Any:
-    from contextlib import suppress
-
-    return suppress(Exception)
