@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -28,9 +27,12 @@ sys.path.extend(
     if (folder / package).is_dir() and str(folder) not in sys.path
 )
 
-from MedDINOv3SlicerLib.model_list import ModelList, readModels
-from MedDINOv3SlicerLib.overview_panel import OverviewPanel
+from MedDINOv3SlicerLib.module_logic import ModuleLogic
 from MedDINOv3SlicerLib.resources import moduleIcon, resourcePath
+from MedDINOv3SlicerLib.sample_data import registerSampleData
+from MedDINOv3SlicerLib.self_test import SelfTest
+from MedDINOv3SlicerLib.settings_page import SettingsPage
+from MedDINOv3SlicerLib.workspace import Workspace
 
 
 class MedDINOv3Slicer(ScriptedLoadableModule):
@@ -50,87 +52,80 @@ class MedDINOv3Slicer(ScriptedLoadableModule):
             reference='<a href="https://arxiv.org/abs/2509.02379">arXiv 2509.02379</a>'
         )
         parent.icon = moduleIcon()
+        slicer.app.connect("startupCompleted()", registerSampleData)
 
     def resourcePath(self, filename: str) -> str:
         return resourcePath(filename)
 
 
 class MedDINOv3SlicerWidget(ScriptedLoadableModuleWidget):
-    """Mounts the panel and tells it when people come back to the module."""
+    """Mounts the page and tells it when people come and go."""
 
-    panel: OverviewPanel | None = None  # the base class may call setup before __init__ returns
+    workspace: Workspace | None = None  # the base class may call setup before __init__ returns
 
     def resourcePath(self, filename: str) -> str:
         return resourcePath(filename)
 
     def setup(self) -> None:
         super().setup()
-        self.panel = OverviewPanel(MedDINOv3SlicerLogic().models)
-        self.layout.addWidget(self.panel.widget)
+        self.logic = MedDINOv3SlicerLogic()
+        self.workspace = Workspace(self.logic.parts)
+        self.settings = SettingsPage(self.logic.parts, self.workspace)
+        self.layout.addWidget(self.workspace.widget)
         self.layout.addStretch(1)
 
     def enter(self) -> None:
-        if self.panel is not None:
-            self.panel.refresh()
+        if self.workspace is not None:
+            self.workspace.enter()
+
+    def exit(self) -> None:
+        if self.workspace is not None:
+            self.workspace.exit()
 
     def cleanup(self) -> None:
-        self.panel = None
+        if self.workspace is not None:
+            self.workspace.cleanup()
+            self.logic.close()
+        self.workspace = None
 
 
 class MedDINOv3SlicerLogic(ScriptedLoadableModuleLogic):
-    """What the module can do without a panel; scripts may call it."""
+    """What the module can do without its page; scripts may call it.
 
-    def models(self) -> ModelList:
-        """Read which models are on this computer. Needs no torch and installs nothing."""
-        return readModels()
+    >>> logic = MedDINOv3SlicerLogic()
+    >>> segmentation = logic.segment(slicer.util.getNode("CT"), model="hippocampus-mr-tiny")
+
+    All objects share one warm worker. ``parts`` holds the rest: trainings, models, cases.
+    """
+
+    _shared: ModuleLogic | None = None
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        kind = MedDINOv3SlicerLogic
+        if kind._shared is None:
+            kind._shared = ModuleLogic(slicer.mrmlScene, slicer.util.confirmOkCancelDisplay)
+        self.parts = kind._shared
+        self.segment = self.parts.segment
+        self.startSegmenting = self.parts.startSegmenting
+
+    def close(self) -> None:
+        """End the worker; a training goes on."""
+        self.parts.close()
+        MedDINOv3SlicerLogic._shared = None
 
 
 class MedDINOv3SlicerTest(ScriptedLoadableModuleTest):
-    """Run by Slicer's Reload and Test, by ctest, and on stand-ins by pytest.
-
-    Touches neither the scene nor the user's models: it works in a folder of its own.
-    """
+    """Run by Slicer's Reload and Test and by ctest; writes a report that can be sent in."""
 
     def setUp(self) -> None:
-        home = tempfile.TemporaryDirectory(prefix="meddinov3-test-")
-        self.addCleanup(home.cleanup)
-        self.addCleanup(_setHome, os.environ.get("MEDDINOV3_HOME"))
-        _setHome(home.name)
-        damaged = Path(home.name, "models", "damaged-model")
-        damaged.mkdir(parents=True)
-        damaged.joinpath("model.json").write_text("{}", encoding="utf-8")
+        slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
-        # Slicer calls this method by itself, without setUp and cleanups around it.
-        for test in (self.test_listsModels, self.test_opensWithoutTorch, self.test_findsResources):
-            self.setUp()
-            try:
-                test()
-            finally:
-                self.doCleanups()
+        self.setUp()
+        self.test_fullLoop()
 
-    def test_listsModels(self) -> None:
-        found = MedDINOv3SlicerLogic().models()
-        assert not found.problem, found.problem
-        ids = [model.id for model in found.models]
-        assert "damaged-model" in ids
-        assert "hippocampus-mr-tiny" in ids, "the starter model was not installed"
-        shown = OverviewPanel(MedDINOv3SlicerLogic().models).models.text
-        for model in ids:
-            assert model in shown, f"{model} is not shown"
-
-    def test_opensWithoutTorch(self) -> None:
-        # Another extension may have imported torch before: only what this adds counts.
-        before = "torch" in sys.modules
-        OverviewPanel(MedDINOv3SlicerLogic().models).refresh()
-        assert ("torch" in sys.modules) == before
-
-    def test_findsResources(self) -> None:
-        for name in ("Icons/MedDINOv3Slicer.png", "requirements.txt"):
-            assert Path(resourcePath(name)).is_file(), name
-
-
-def _setHome(folder: str | None) -> None:
-    os.environ.pop("MEDDINOV3_HOME", None)
-    if folder is not None:
-        os.environ["MEDDINOV3_HOME"] = folder
+    def test_fullLoop(self) -> None:
+        report = SelfTest(Workspace, ModuleLogic).run()
+        print(report.text)
+        assert report.passed, report.text

@@ -10,8 +10,8 @@ import slicer
 from meddinov3.model_store import user_folder
 from slicer.i18n import tr as _
 
-from MedDINOv3SlicerLib.panels.cases_panel import SceneFacts
-from MedDINOv3SlicerLib.preferences import Preferences
+from MedDINOv3SlicerLib.panels.cases_logic import SceneFacts
+from MedDINOv3SlicerLib.recent_libraries import RecentLibraries
 from MedDINOv3SlicerLib.scene.case import caseFrom, openCase
 from MedDINOv3SlicerLib.scene.parameters import Parameters
 from MedDINOv3SlicerLib.scene.segmentations import labelsOf
@@ -32,8 +32,8 @@ class CaseLogic:
         reopened: emitted with the volumes and the segmentation of a case that was opened.
     """
 
-    def __init__(self, scene: Node, preferences: Preferences) -> None:
-        self._scene, self._preferences = scene, preferences
+    def __init__(self, scene: Node, recent: RecentLibraries) -> None:
+        self._scene, self._recent = scene, recent
         self.reopened = Signal()
 
     @property
@@ -41,9 +41,7 @@ class CaseLogic:
         return Parameters.of(self._scene)
 
     def recentLibraries(self) -> Sequence[Path]:
-        from meddinov3.cases.records import is_library
-
-        return [folder for folder in self._preferences.libraries() if is_library(folder)]
+        return self._recent.folders()
 
     def librariesFolder(self) -> Path:
         return user_folder() / "libraries"
@@ -110,6 +108,6 @@ class CaseLogic:
         return tuple(node for node in chosen if node is not None) if all(chosen) else ()
 
     def _remembered(self, library: Library) -> Library:
-        self._preferences.rememberLibrary(library.folder)
+        self._recent.remember(library.folder)
         self._parameters.library = str(library.folder)
         return library

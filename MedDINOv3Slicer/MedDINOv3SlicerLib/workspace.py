@@ -1,0 +1,151 @@
+"""The module's page: its sections, and what each tells the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ctk
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from MedDINOv3SlicerLib.jobs.orders import SegmentOrder
+from MedDINOv3SlicerLib.module_logic import ModuleLogic
+from MedDINOv3SlicerLib.panels.batch_panel import BatchPanel
+from MedDINOv3SlicerLib.panels.cases_panel import CasesPanel
+from MedDINOv3SlicerLib.panels.correct_panel import CorrectPanel
+from MedDINOv3SlicerLib.panels.finetune_panel import FineTunePanel
+from MedDINOv3SlicerLib.panels.models_panel import ModelsPanel
+from MedDINOv3SlicerLib.panels.problem_box import ProblemBox
+from MedDINOv3SlicerLib.panels.segment_panel import SegmentPanel
+from MedDINOv3SlicerLib.panels.setup_panel import SetupPanel
+from MedDINOv3SlicerLib.scene.curves import TrainingChart
+from MedDINOv3SlicerLib.training_logic import TrainingLogic
+
+Node = Any
+
+
+class Workspace:
+    """Builds the panels and connects them.
+
+    Attributes:
+        widget: the page.
+        setup, segment, batch, correct, cases, finetune, models: its panels.
+        sections: the collapsible buttons by the panels' names.
+    """
+
+    def __init__(self, logic: ModuleLogic) -> None:
+        self._logic = logic
+        self._observers: list[int] = []
+        self.setup = SetupPanel(logic.segmentation, self._device)
+        self.segment = SegmentPanel(logic.segmentation, SegmentOrder, lambda: logic.parameters)
+        self.batch = BatchPanel(logic.segmentation, self.segment, logic.preferences)
+        self.correct = CorrectPanel(logic.correction, logic.preferences)
+        self.cases = CasesPanel(logic.cases, ProblemBox())
+        self.training = TrainingLogic(logic)
+        self.finetune = FineTunePanel(
+            self.training, ProblemBox(), lambda: TrainingChart(logic.scene)
+        )
+        self.models = ModelsPanel(logic.shelf, ProblemBox())
+        self._panels = (
+            self.setup, self.segment, self.batch, self.correct, self.cases, self.finetune,
+            self.models,
+        )  # fmt: skip
+        self.sections: dict[str, Any] = {}
+        self.widget = self._page()
+        self._connect()
+        for panel in self._panels:
+            panel.setScene(logic.scene)
+        self._watchScene()
+
+    def enter(self) -> None:
+        """The module is shown."""
+        for panel in self._panels:
+            panel.enter()
+
+    def exit(self) -> None:
+        """Another module is shown; what runs goes on."""
+        for panel in self._panels:
+            panel.exit()
+
+    def cleanup(self) -> None:
+        """The page goes: Slicer quits, or the module is reloaded."""
+        for observer in self._observers:
+            self._logic.scene.RemoveObserver(observer)
+        self._observers = []
+        for panel in self._panels:
+            panel.cleanup()
+
+    def _page(self) -> Any:
+        page = qt.QWidget()
+        layout = qt.QVBoxLayout(page)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.setup.widget)
+        for name, title, panel, parent, folded in (
+            ("segment", _("1. Segment"), self.segment, None, False),
+            ("batch", _("Several scans"), self.batch, "segment", True),
+            ("correct", _("2. Correct"), self.correct, None, True),
+            ("cases", _("3. Training cases"), self.cases, None, True),
+            ("finetune", _("4. Fine-tune"), self.finetune, None, True),
+            ("models", _("Models"), self.models, None, True),
+        ):
+            section = ctk.ctkCollapsibleButton()
+            section.text = title
+            inside = qt.QVBoxLayout(section)
+            inside.addWidget(panel.widget)
+            section.collapsed = folded
+            (layout if parent is None else self.sections[parent].layout()).addWidget(section)
+            self.sections[name] = section
+        note = qt.QLabel(
+            _("Everything stays on this computer. Research software, not for clinical use.")
+        )
+        note.wordWrap = True
+        note.enabled = False
+        layout.addWidget(note)
+        return page
+
+    def _connect(self) -> None:
+        self.segment.segmented.connect(self._onSegmented)
+        self.segment.deviceChanged.connect(lambda device: self.setup.check())
+        self.segment.chosen.connect(self.cases.sceneChanged)
+        self.correct.chosen.connect(self._onCorrecting)
+        self.correct.corrected.connect(lambda node: self.cases.sceneChanged())
+        self._logic.cases.reopened.connect(self._onReopened)
+        self.cases.libraryChanged.connect(self.finetune.setLibrary)
+        self._logic.shelf.changed.connect(self.segment.refreshModels)
+        if self.cases.library is not None:
+            self.finetune.setLibrary(self.cases.library)
+
+    def _onSegmented(self, segmentation: Node, scan: Node) -> None:
+        self.sections["correct"].collapsed = False
+        self.correct.edit(segmentation, scan)
+
+    def _onCorrecting(self, segmentation: Node | None, scan: Node | None) -> None:
+        self._logic.parameters.corrected = segmentation
+        self.cases.sceneChanged()
+
+    def _onReopened(self, volumes: tuple[Node, ...], segmentation: Node) -> None:
+        self.segment.choose(volumes)
+        self.sections["correct"].collapsed = False
+        self.correct.edit(segmentation, volumes[0])
+
+    def _device(self) -> str:
+        return self._logic.parameters.device
+
+    def _watchScene(self) -> None:
+        scene = self._logic.scene
+        self._observers = [
+            scene.AddObserver(slicer.vtkMRMLScene.EndCloseEvent, self._onClosed),
+            scene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, self._onImported),
+        ]
+
+    def _onClosed(self, *_what: Any) -> None:
+        for panel in self._panels:
+            panel.sceneClosed()
+
+    def _onImported(self, *_what: Any) -> None:
+        for panel in self._panels:
+            panel.setScene(self._logic.scene)
+        parameters = self._logic.parameters
+        if parameters.corrected is not None and any(parameters.volumes):
+            self.correct.edit(parameters.corrected, parameters.volumes[0])
