@@ -1,0 +1,185 @@
+"""The module's page in Slicer's application settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import ctk
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from MedDINOv3SlicerLib.install.folders import Folder
+from MedDINOv3SlicerLib.panels.choices import chooseDevice, chosenDevice, enable, sizeText
+from MedDINOv3SlicerLib.panels.problem_box import ProblemBox
+from MedDINOv3SlicerLib.preferences import HOME_KEY, PYTHON_KEY, Preferences
+from MedDINOv3SlicerLib.problem import Problem
+from MedDINOv3SlicerLib.resources import resourcePath
+from MedDINOv3SlicerLib.signal import Signal
+
+TITLE = "MedDINOv3"
+
+
+class SettingsLogic(Protocol):
+    """What the page shows and does."""
+
+    def folders(self) -> tuple[Folder, ...] | Problem:
+        """The user's folders."""
+
+    def sizeOf(self, folder: Folder) -> tuple[int, bool]:
+        """Bytes, and whether all was counted."""
+
+    def clear(self, folder: Folder) -> Problem | None:
+        """Empty a folder; what stayed and why."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Installed versions by package, "" for none."""
+
+    def update(self) -> Problem | None:
+        """Ask, and bring the packages up to date."""
+
+
+class SettingsPanel:
+    """Folders, device, Python, versions.
+
+    Attributes:
+        widget: a ``ctkSettingsPanel``.
+        changed: emitted when another Python, device or home folder is chosen, and when a folder
+            was emptied or packages were updated.
+
+    Args:
+        logic: does the work.
+        preferences: where choices are kept.
+        ask: shows a question and returns whether a person agreed.
+        openFolder: shows a folder in the system's file manager.
+    """
+
+    def __init__(
+        self,
+        logic: SettingsLogic,
+        preferences: Preferences,
+        ask: Callable[[str], bool],
+        openFolder: Callable[[Path], Any] | None = None,
+    ) -> None:
+        self._logic, self._preferences, self._ask = logic, preferences, ask
+        self._open = openFolder or _openFolder
+        self.changed = Signal()
+        self.widget = ctk.ctkSettingsPanel()
+        self.page = slicer.util.loadUI(resourcePath("UI/Settings.ui"))
+        self.ui = ui = slicer.util.childWidgetVariables(self.page)
+        self.problems = ProblemBox()
+        layout = qt.QVBoxLayout(self.widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.page)
+        self.page.layout().insertWidget(0, self.problems.widget)
+        self._rows: list[Any] = []
+        chooseDevice(ui.defaultDeviceCombo, preferences.device())
+        changed = str(qt.SIGNAL("currentPathChanged(QString)"))
+        self.widget.registerProperty(PYTHON_KEY, ui.pythonEdit, "currentPath", changed)
+        self.widget.registerProperty(HOME_KEY, ui.homeEdit, "currentPath", changed)
+        ui.pythonEdit.connect("currentPathChanged(QString)", self._newPython)
+        ui.homeEdit.connect("currentPathChanged(QString)", self._newHome)
+        ui.defaultDeviceCombo.connect("currentIndexChanged(int)", lambda index: self._newDevice())
+        ui.updateButton.connect("clicked(bool)", lambda: self._update())
+        self.refresh()
+
+    def install(self) -> None:
+        """Add the page to Slicer's settings dialogue; keep this object."""
+        slicer.app.settingsDialog().addPanel(TITLE, self.widget)
+
+    def refresh(self) -> None:
+        """Look again at folders and versions."""
+        self._showFolders()
+        self._showVersions()
+
+    def _newPython(self, place: str) -> None:
+        self._preferences.setPython(place)
+        self._showVersions()
+        self.changed.emit()
+
+    def _newHome(self, place: str) -> None:
+        self._preferences.setHome(place)
+        self._showFolders()
+        self.changed.emit()
+
+    def _newDevice(self) -> None:
+        self._preferences.setDevice(chosenDevice(self.ui.defaultDeviceCombo))
+        self.changed.emit()
+
+    def _showFolders(self) -> None:
+        grid = self.ui.folders.layout()
+        for widget in self._rows:
+            grid.removeWidget(widget)
+            widget.setParent(None)
+            widget.deleteLater()
+        self._rows = []
+        found = self._logic.folders()
+        if isinstance(found, Problem):
+            self._put(grid, _label(f"{found.what} {found.remedy}"), 0, 0)
+            return
+        for row, folder in enumerate(found):
+            self._addFolder(grid, row, folder)
+
+    def _addFolder(self, grid: Any, row: int, folder: Folder) -> None:
+        size, complete = self._logic.sizeOf(folder)
+        text = sizeText(size) if complete else _("more than {size}").format(size=sizeText(size))
+        label = _label(f"{folder.title} ({text})")
+        label.toolTip = str(folder.place)
+        browse, empty = qt.QPushButton(_("Browse")), qt.QPushButton(_("Clear..."))
+        there = folder.place.is_dir()
+        browse.connect("clicked(bool)", lambda: self._open(folder.place))
+        empty.connect("clicked(bool)", lambda: self._clear(folder))
+        missing = "" if there else _("There is nothing yet; the folder is made when needed.")
+        enable(browse, missing, _("Show {folder}.").format(folder=folder.place))
+        nothing = "" if size or not complete else _("It is empty.")
+        enable(empty, nothing, _("Asks first. {loss}").format(loss=folder.loss))
+        for column, widget in enumerate((label, browse, empty)):
+            self._put(grid, widget, row, column)
+
+    def _put(self, grid: Any, widget: Any, row: int, column: int) -> None:
+        grid.addWidget(widget, row, column)
+        self._rows.append(widget)
+
+    def _clear(self, folder: Folder) -> None:
+        self.problems.clear()
+        question = _("Empty {folder}?\n\n{loss}").format(folder=folder.place, loss=folder.loss)
+        if not self._ask(question):
+            return
+        problem = self._logic.clear(folder)
+        if problem is not None:
+            self.problems.show(problem)
+        # Later: the button that was pressed belongs to the rows that are made anew.
+        qt.QTimer.singleShot(0, self._showFolders)
+        self.changed.emit()
+
+    def _showVersions(self) -> None:
+        found = self._logic.versions()
+        here = [f"{name} {version}" for name, version in found.items() if version]
+        absent = [name for name, version in found.items() if not version]
+        parts = [", ".join(here) or _("Nothing is installed yet.")]
+        if here and absent:
+            parts.append(_("Not installed: {names}").format(names=", ".join(absent)))
+        self.ui.versionsLabel.text = "\n".join(parts)
+        other = self._preferences.python()
+        reason = _("Another Python is chosen; nothing is installed into it.") if other else ""
+        enable(self.ui.updateButton, reason, _("Bring the packages up to date; asks first."))
+
+    def _update(self) -> None:
+        self.problems.clear()
+        problem = self._logic.update()
+        if problem is not None:
+            self.problems.show(problem)
+        self._showVersions()
+        self.changed.emit()
+
+
+def _label(text: str) -> Any:
+    label = qt.QLabel(text)
+    label.wordWrap = True
+    return label
+
+
+def _openFolder(folder: Path) -> None:
+    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
