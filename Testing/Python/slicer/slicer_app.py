@@ -274,7 +274,8 @@ def _scene(slicer: Any, app: Application, folder: Path) -> None:
     def add(name: str, kind: str) -> Any:
         made = getattr(slicer, kind)()
         made.SetMRMLApplicationLogic(logic)
-        made.SetMRMLScene(scene)
+        if name != "Terminologies":  # it would look for files that only the application brings
+            made.SetMRMLScene(scene)
         logic.SetModuleLogic(name, made)
         described = types.SimpleNamespace(logic=lambda: made, name=name)
         setattr(slicer.modules, name.lower(), described)

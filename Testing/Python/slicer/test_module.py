@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-import subprocess
 import sys
-import sysconfig
 import types
 import unittest
 from collections.abc import Iterator
@@ -16,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bare_python import open_bare
 from cmake_lists import ROOT, install, variable
 from conftest import describe
 from meddinov3 import model_store
@@ -25,35 +23,6 @@ MODULE = ROOT / "MedDINOv3Slicer" / "MedDINOv3Slicer.py"
 
 # Packages that the engine uses and Slicer 5.12 does not bring.
 NOT_IN_SLICER = ("huggingface_hub", "platformdirs", "safetensors", "timm", "torch", "torchvision")
-
-# Opens the module as Slicer would, in a Python that has no installed meddinov3: -S leaves out
-# the editable checkout, and the site-packages given here are searched last.
-BARE = """
-import importlib.util, json, sys
-from pathlib import Path
-file, tests, packages = map(Path, sys.argv[1:4])
-sys.modules.update(dict.fromkeys(sys.argv[4:]))
-sys.path[:] = [str(file.parent), *sys.path[1:], str(tests), str(packages)]
-import slicer_app
-booted = slicer_app.boot()
-before = list(sys.path)
-import MedDINOv3Slicer
-module, widget = booted.open_module(MedDINOv3Slicer, file)
-import meddinov3
-from MedDINOv3SlicerLib.resources import resourcePath
-assert not module.parent.icon.isNull()
-assert not booted.taken_complaints()
-training = importlib.util.find_spec("meddinov3_training").origin
-print(json.dumps({
-    "torch": sys.modules.get("torch") is not None,
-    "engine": meddinov3.__file__,
-    "training": training,
-    "added": sys.path[len(before):],
-    "kept": sys.path[:len(before)] == before,
-    "icon": resourcePath("Icons/MedDINOv3Slicer.png"),
-    "models": widget.panel.models.text,
-}))
-"""
 
 
 class Opened:
@@ -200,16 +169,6 @@ def test_self_test_passes_as_ctest_runs_it(module: Opened, own_home: Path) -> No
     assert suite.countTestCases() == 3
     assert not [*result.failures, *result.errors, *result.skipped]
     assert os.environ["MEDDINOV3_HOME"] == str(own_home)
-
-
-def open_bare(file: Path, folder: Path, *absent: str) -> dict[str, object]:
-    """What a bare Python sees after opening the module; `absent` packages cannot be imported."""
-    packages = sysconfig.get_path("purelib")
-    command = [sys.executable, "-S", "-c", BARE, str(file), str(HERE), packages, *absent]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_source_checkout_opens_without_torch(tmp_path: Path, own_home: Path) -> None:

@@ -1,0 +1,51 @@
+"""The module opened in a Python that knows nothing of this checkout, as in a fresh Slicer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+# Opens the module as Slicer would, in a Python that has no installed meddinov3: -S leaves out
+# the editable checkout, and the site-packages given here are searched last.
+BARE = """
+import importlib.util, json, sys
+from pathlib import Path
+file, tests, packages = map(Path, sys.argv[1:4])
+sys.modules.update(dict.fromkeys(sys.argv[4:]))
+sys.path[:] = [str(file.parent), *sys.path[1:], str(tests), str(packages)]
+import slicer_app
+booted = slicer_app.boot()
+before = list(sys.path)
+import MedDINOv3Slicer
+module, widget = booted.open_module(MedDINOv3Slicer, file)
+import meddinov3
+from MedDINOv3SlicerLib.resources import resourcePath
+assert not module.parent.icon.isNull()
+assert not booted.taken_complaints()
+training = importlib.util.find_spec("meddinov3_training").origin
+print(json.dumps({
+    "torch": sys.modules.get("torch") is not None,
+    "engine": meddinov3.__file__,
+    "training": training,
+    "added": sys.path[len(before):],
+    "kept": sys.path[:len(before)] == before,
+    "icon": resourcePath("Icons/MedDINOv3Slicer.png"),
+    "models": widget.panel.models.text,
+}))
+"""
+
+
+def open_bare(file: Path, folder: Path, *absent: str) -> dict[str, object]:
+    """What a bare Python sees after opening the module; `absent` packages cannot be imported."""
+    packages = sysconfig.get_path("purelib")
+    command = [sys.executable, "-S", "-c", BARE, str(file), str(HERE), packages, *absent]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -1,0 +1,11 @@
+# The real file writes what the Extensions Manager shows; a field it needs must be there.
+foreach(_field HOMEPAGE ICONURL SCREENSHOTURLS CONTRIBUTORS DESCRIPTION CATEGORY DEPENDS)
+  if(NOT EXTENSION_${_field})
+    message(FATAL_ERROR "EXTENSION_${_field} is not set")
+  endif()
+endforeach()
+foreach(_file LICENSE README)
+  if(NOT EXISTS "${EXTENSION_${_file}_FILE}")
+    message(FATAL_ERROR "EXTENSION_${_file}_FILE is no file")
+  endif()
+endforeach()

@@ -1,0 +1,2 @@
+# The real file sets compilers, paths and tests up.
+include(CTest)
