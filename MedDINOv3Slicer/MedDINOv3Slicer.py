@@ -31,7 +31,7 @@ from MedDINOv3SlicerLib.module_logic import ModuleLogic
 from MedDINOv3SlicerLib.resources import moduleIcon, resourcePath
 from MedDINOv3SlicerLib.sample_data import registerSampleData
 from MedDINOv3SlicerLib.self_test import SelfTest
-from MedDINOv3SlicerLib.settings_page import SettingsPage
+from MedDINOv3SlicerLib.settings_page import makeSettingsPage
 from MedDINOv3SlicerLib.workspace import Workspace
 
 
@@ -70,7 +70,8 @@ class MedDINOv3SlicerWidget(ScriptedLoadableModuleWidget):
         super().setup()
         self.logic = MedDINOv3SlicerLogic()
         self.workspace = Workspace(self.logic.parts)
-        self.settings = SettingsPage(self.logic.parts, self.workspace)
+        ask = slicer.util.confirmOkCancelDisplay
+        self.settings = makeSettingsPage(self.logic.parts, ask, self.workspace.enter)
         self.layout.addWidget(self.workspace.widget)
         self.layout.addStretch(1)
 

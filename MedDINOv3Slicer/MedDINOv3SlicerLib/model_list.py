@@ -11,8 +11,6 @@ from slicer.i18n import tr as _
 if TYPE_CHECKING:
     from meddinov3.model_store import InstalledModel
 
-SHOWN_LABELS = 6
-
 
 @dataclass(frozen=True)
 class ModelList:
@@ -39,23 +37,3 @@ def readModels() -> ModelList:
         )
     except OSError as error:
         return ModelList(problem=_("Models cannot be listed: {reason}.").format(reason=error))
-
-
-def describeModel(model: InstalledModel) -> str:
-    """One line about a model: what it finds, in what, and under which licence."""
-    if model.description is None:
-        return _("cannot be used: {problem}").format(problem=model.problem)
-    description = model.description
-    names = [label.name for label in description.labels]
-    finds = ", ".join(names[:SHOWN_LABELS])
-    if len(names) > SHOWN_LABELS:
-        finds = _("{names} and {count} more").format(names=finds, count=len(names) - SHOWN_LABELS)
-    made_for = " ".join(filter(None, (description.purpose.modality, description.purpose.body_part)))
-    facts = [_("finds {names}").format(names=finds)]
-    if made_for:
-        facts.append(_("made for {scans}").format(scans=made_for))
-    if description.licence:
-        facts.append(_("licence {licence}").format(licence=description.licence))
-    if model.starter:
-        facts.append(_("comes with MedDINOv3"))
-    return "; ".join(facts)

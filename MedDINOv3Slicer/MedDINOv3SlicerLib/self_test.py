@@ -31,7 +31,7 @@ PATIENCE = 600.0  # seconds for a training of a few steps on a slow processor
 SHORT = {"steps": 4, "batch": 2, "hold-out": 1}
 
 
-class Skipped(Exception):  # noqa: N818 - no error
+class Skipped(Exception):
     """A step that this Slicer cannot do, in words."""
 
 
@@ -207,9 +207,7 @@ class SelfTest:
 
     def _array(self, number: int) -> Any:
         identity = self._segmentation.GetSegmentation().GetNthSegmentID(number)
-        return slicer.util.arrayFromSegmentBinaryLabelmap(
-            self._segmentation, identity, self._scan
-        )
+        return slicer.util.arrayFromSegmentBinaryLabelmap(self._segmentation, identity, self._scan)
 
     def _picture(self, page: Workspace, name: str) -> None:
         slicer.app.processEvents()

@@ -13,6 +13,7 @@ from MedDINOv3SlicerLib.jobs.orders import SegmentOrder
 from MedDINOv3SlicerLib.module_logic import ModuleLogic
 from MedDINOv3SlicerLib.panels.batch_panel import BatchPanel
 from MedDINOv3SlicerLib.panels.cases_panel import CasesPanel
+from MedDINOv3SlicerLib.panels.chart_view import ChartView
 from MedDINOv3SlicerLib.panels.correct_panel import CorrectPanel
 from MedDINOv3SlicerLib.panels.finetune_panel import FineTunePanel
 from MedDINOv3SlicerLib.panels.models_panel import ModelsPanel
@@ -43,9 +44,9 @@ class Workspace:
         self.correct = CorrectPanel(logic.correction, logic.preferences)
         self.cases = CasesPanel(logic.cases, ProblemBox())
         self.training = TrainingLogic(logic)
-        self.finetune = FineTunePanel(
-            self.training, ProblemBox(), lambda: TrainingChart(logic.scene)
-        )
+        self.finetune = FineTunePanel(self.training, ProblemBox())
+        self.chart = ChartView(lambda: TrainingChart(logic.scene))
+        self.finetune.setChart(self.chart, self.chart.widget)
         self.models = ModelsPanel(logic.shelf, ProblemBox())
         self._panels = (
             self.setup, self.segment, self.batch, self.correct, self.cases, self.finetune,
@@ -54,8 +55,7 @@ class Workspace:
         self.sections: dict[str, Any] = {}
         self.widget = self._page()
         self._connect()
-        for panel in self._panels:
-            panel.setScene(logic.scene)
+        self._useScene()
         self._watchScene()
 
     def enter(self) -> None:
@@ -73,6 +73,7 @@ class Workspace:
         for observer in self._observers:
             self._logic.scene.RemoveObserver(observer)
         self._observers = []
+        self.chart.remove()
         for panel in self._panels:
             panel.cleanup()
 
@@ -111,10 +112,10 @@ class Workspace:
         self.correct.chosen.connect(self._onCorrecting)
         self.correct.corrected.connect(lambda node: self.cases.sceneChanged())
         self._logic.cases.reopened.connect(self._onReopened)
-        self.cases.libraryChanged.connect(self.finetune.setLibrary)
+        self.cases.libraryChanged.connect(self.finetune.libraryChanged)
         self._logic.shelf.changed.connect(self.segment.refreshModels)
         if self.cases.library is not None:
-            self.finetune.setLibrary(self.cases.library)
+            self.finetune.libraryChanged(self.cases.library)
 
     def _onSegmented(self, segmentation: Node, scan: Node) -> None:
         self.sections["correct"].collapsed = False
@@ -143,9 +144,13 @@ class Workspace:
         for panel in self._panels:
             panel.sceneClosed()
 
-    def _onImported(self, *_what: Any) -> None:
+    def _useScene(self) -> None:
+        self.chart.setScene(self._logic.scene)
         for panel in self._panels:
             panel.setScene(self._logic.scene)
+
+    def _onImported(self, *_what: Any) -> None:
+        self._useScene()
         parameters = self._logic.parameters
         if parameters.corrected is not None and any(parameters.volumes):
             self.correct.edit(parameters.corrected, parameters.volumes[0])

@@ -153,7 +153,7 @@ def test_one_that_does_not_end_is_ended(
     )
     (tmp_path / "deaf.py").write_text(deaf)
     launcher = (
-        f"import subprocess, sys; subprocess.run([sys.executable, {str(tmp_path / 'deaf.py')!r}])"  # noqa: E501
+        f"import subprocess, sys; subprocess.run([sys.executable, {str(tmp_path / 'deaf.py')!r}])"
     )
     worker = make(misbehaving_python(tmp_path, launcher))
     worker.ask(FreeMemory())

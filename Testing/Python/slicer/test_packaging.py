@@ -48,7 +48,10 @@ def files_below(folder: Path, *parts: str) -> set[str]:
         ("Logic", ("meddinov3",)),
         ("training", ("meddinov3_training",)),
         ("MedDINOv3Slicer", ("MedDINOv3Slicer.py", "MedDINOv3SlicerLib")),
-        (".", ("Resources/Icons", "Resources/SampleData", "Resources/UI", *REQUIREMENTS)),  # pictures stay on the web
+        (
+            ".",
+            ("Resources/Icons", "Resources/SampleData", "Resources/UI", *REQUIREMENTS),
+        ),  # pictures stay on the web
     ],
 )
 def test_cmake_lists_every_file_once(folder: str, parts: tuple[str, ...]) -> None:
