@@ -93,6 +93,7 @@ class Workspace:
             section = ctk.ctkCollapsibleButton()
             section.text = title
             inside = qt.QVBoxLayout(section)
+            panel.widget.layout().setContentsMargins(0, 0, 0, 0)
             inside.addWidget(panel.widget)
             section.collapsed = folded
             (layout if parent is None else self.sections[parent].layout()).addWidget(section)

@@ -118,8 +118,8 @@ class Application(QtWidgets.QApplication):
 
     userSettings = revisionUserSettings = settings
 
-    def startupEnvironment(self) -> dict[str, str]:
-        return dict(self._environment)
+    def startupEnvironment(self) -> Any:
+        return QtCore.QProcessEnvironment.systemEnvironment()  # slicer.util makes a dict of it
 
     def testingEnabled(self) -> bool:
         return self._testing
