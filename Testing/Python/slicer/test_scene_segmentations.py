@@ -163,6 +163,21 @@ def test_an_earlier_proposal_is_replaced_in_its_place(stage: Stage) -> None:
     np.testing.assert_array_equal(labelMapOn(node, volume, [kidney])[0] != 0, label_map(grid) == 3)
 
 
+def test_a_segment_that_is_replaced_leaves_no_voxels_behind(stage: Stage) -> None:
+    from MedDINOv3SlicerLib.scene.geometry import voxelsOf
+    from MedDINOv3SlicerLib.scene.segmentations import placeResult
+
+    grid = grid_of("LPS")
+    volume = stage.volume(grid)
+    node = placeResult(stage.scene, volume, label_map(grid), LABELS, proposedBy="a")
+    kidney = node.GetSegmentation().GetNthSegment(1)
+    image = kidney.GetRepresentation("Binary labelmap")
+    before = image.GetMTime()
+    placeResult(stage.scene, volume, label_map(grid, 1), (LIVER,), into=node, proposedBy="a")
+    assert set(np.unique(voxelsOf(image)[0])) == {0, kidney.GetLabelValue()}
+    assert image.GetMTime() > before  # so that views are drawn again
+
+
 def test_what_people_corrected_or_reviewed_is_not_replaced(stage: Stage) -> None:
     from MedDINOv3SlicerLib.scene.review import isReviewed, setReviewed
     from MedDINOv3SlicerLib.scene.segmentations import labelMapOn, placeResult
@@ -298,18 +313,19 @@ def test_surfaces_are_converted_on_the_voxels_of_the_scan(stage: Stage, moved: b
     grid = grid_of("LAS", oblique=True, size=(30, 28, 12))
     volume = stage.volume(grid)
     centre = np.array(grid.to_patient(np.array([15.0, 14.0, 6.0]))) * [-1, -1, 1]
+    there = centre
+    if moved:
+        volume.SetAndObserveTransformNodeID(stage.transform(rigid(6)).GetID())
+        there = rigid(6)[:3, :3] @ centre + rigid(6)[:3, 3]
     node = stage.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "surface")
     node.SetSourceRepresentationToClosedSurface()
     ball = vtk.vtkSphereSource()
-    ball.SetCenter(*centre)
+    ball.SetCenter(*there)
     ball.SetRadius(8)
     ball.SetThetaResolution(60)
     ball.SetPhiResolution(60)
     ball.Update()
     name = node.AddSegmentFromClosedSurfaceRepresentation(ball.GetOutput(), "ball", [1, 0, 0])
-    if moved:  # both by the same way, so that they stay where they are to each other
-        volume.SetAndObserveTransformNodeID(stage.transform(rigid(6)).GetID())
-        node.SetAndObserveTransformNodeID(stage.transform(rigid(6), "other").GetID())
     found, (label,), notes = labelMapOn(node, volume)
     points = np.moveaxis(np.indices(grid.shape)[::-1], 0, -1).astype(float)
     far = np.linalg.norm(grid.to_patient(points) * [-1, -1, 1] - centre, axis=-1)
