@@ -207,7 +207,7 @@ def _detach(node: Node, segmentIds: Sequence[str]) -> None:
     for segmentId in segmentIds:
         segment = segmentation.GetSegment(segmentId)
         image = segment.GetRepresentation(BINARY)
-        if image is not None and segmentation.IsSharedBinaryLabelmap(segmentId):
+        if image is not None:
             images.setdefault(image, []).append(segment.GetLabelValue())
     for image, values in images.items():
         _clear(image, values)

@@ -163,6 +163,21 @@ def test_an_earlier_proposal_is_replaced_in_its_place(stage: Stage) -> None:
     np.testing.assert_array_equal(labelMapOn(node, volume, [kidney])[0] != 0, label_map(grid) == 3)
 
 
+def test_a_segment_that_is_replaced_leaves_no_voxels_behind(stage: Stage) -> None:
+    from MedDINOv3SlicerLib.scene.geometry import voxelsOf
+    from MedDINOv3SlicerLib.scene.segmentations import placeResult
+
+    grid = grid_of("LPS")
+    volume = stage.volume(grid)
+    node = placeResult(stage.scene, volume, label_map(grid), LABELS, proposedBy="a")
+    kidney = node.GetSegmentation().GetNthSegment(1)
+    image = kidney.GetRepresentation("Binary labelmap")
+    before = image.GetMTime()
+    placeResult(stage.scene, volume, label_map(grid, 1), (LIVER,), into=node, proposedBy="a")
+    assert set(np.unique(voxelsOf(image)[0])) == {0, kidney.GetLabelValue()}
+    assert image.GetMTime() > before  # so that views are drawn again
+
+
 def test_what_people_corrected_or_reviewed_is_not_replaced(stage: Stage) -> None:
     from MedDINOv3SlicerLib.scene.review import isReviewed, setReviewed
     from MedDINOv3SlicerLib.scene.segmentations import labelMapOn, placeResult
@@ -290,53 +305,6 @@ def test_another_grid_is_read_by_the_nearest_voxel(stage: Stage) -> None:
     assert "nearest" in note
 
 
-@pytest.mark.parametrize("moved", [False, True], ids=["", "moved"])
-def test_surfaces_are_converted_on_the_voxels_of_the_scan(stage: Stage, moved: bool) -> None:
-    import vtk
-    from MedDINOv3SlicerLib.scene.segmentations import labelMapOn, placeResult
-
-    grid = grid_of("LAS", oblique=True, size=(30, 28, 12))
-    volume = stage.volume(grid)
-    centre = np.array(grid.to_patient(np.array([15.0, 14.0, 6.0]))) * [-1, -1, 1]
-    node = stage.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "surface")
-    node.SetSourceRepresentationToClosedSurface()
-    ball = vtk.vtkSphereSource()
-    ball.SetCenter(*centre)
-    ball.SetRadius(8)
-    ball.SetThetaResolution(60)
-    ball.SetPhiResolution(60)
-    ball.Update()
-    name = node.AddSegmentFromClosedSurfaceRepresentation(ball.GetOutput(), "ball", [1, 0, 0])
-    if moved:  # both by the same way, so that they stay where they are to each other
-        volume.SetAndObserveTransformNodeID(stage.transform(rigid(6)).GetID())
-        node.SetAndObserveTransformNodeID(stage.transform(rigid(6), "other").GetID())
-    found, (label,), notes = labelMapOn(node, volume)
-    points = np.moveaxis(np.indices(grid.shape)[::-1], 0, -1).astype(float)
-    far = np.linalg.norm(grid.to_patient(points) * [-1, -1, 1] - centre, axis=-1)
-    assert found[far < 7.5].all() and not found[far > 8.3].any()
-    assert (far < 7.5).sum() > 500
-    assert label.name == "ball" and notes == ()
-    assert node.GetSegmentation().GetSourceRepresentationName() == "Closed surface"
-    assert not node.GetSegmentation().ContainsRepresentation("Binary labelmap")
-    with pytest.raises(MedDINOv3Error, match="Closed surface"):
-        placeResult(stage.scene, volume, found, (LIVER,), into=node)
-    assert node.GetSegmentation().GetSegmentIDs() == (name,)
-
-
-def test_surfaces_shown_are_made_for_new_segments_too(stage: Stage) -> None:
-    from MedDINOv3SlicerLib.scene.segmentations import placeResult
-
-    grid = grid_of("LPS")
-    volume = stage.volume(grid)
-    mask = np.zeros(grid.shape, np.uint8)
-    mask[2:5, 2:6, 2:6] = 1
-    node = placeResult(stage.scene, volume, mask, (LIVER,))
-    node.CreateClosedSurfaceRepresentation()
-    placeResult(stage.scene, volume, 3 * mask, (KIDNEY,), into=node)
-    surface = node.GetSegmentation().GetNthSegment(1).GetRepresentation("Closed surface")
-    assert surface.GetNumberOfPoints() > 20
-
-
 def test_what_lies_beyond_the_scan_is_left_out_and_told(stage: Stage) -> None:
     from MedDINOv3SlicerLib.scene.segmentations import labelMapOn
 
@@ -387,22 +355,3 @@ def test_values_that_no_label_has_are_background(stage: Stage) -> None:
     node = placeResult(stage.scene, volume, given, (LIVER, Label("far", 300, (9, 9, 9))))
     found = labelMapOn(node, volume)[0]
     np.testing.assert_array_equal(found, (given == 1) + 2 * (given == 300).astype(int))
-
-
-def test_fractional_segments_are_read_as_voxels(stage: Stage) -> None:
-    from MedDINOv3SlicerLib.scene.segmentations import labelMapOn
-
-    grid = grid_of("LPS", size=(20, 20, 12))
-    volume = stage.volume(grid)
-    node = stage.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    block = np.zeros(grid.shape, np.uint8)
-    block[3:9, 4:16, 5:15] = 1
-    stage.paint(node, "block", block, grid)
-    segmentation = node.GetSegmentation()
-    assert segmentation.CreateRepresentation("Closed surface")
-    assert segmentation.CreateRepresentation("Fractional labelmap")
-    segmentation.SetSourceRepresentationName("Fractional labelmap")
-    found = labelMapOn(node, volume)[0]
-    assert (found != block).mean() < 0.05
-    assert found[4:8, 6:14, 7:13].all()
