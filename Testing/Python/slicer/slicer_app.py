@@ -272,6 +272,12 @@ def _scene(slicer: Any, app: Application, folder: Path) -> None:
     """Scene, application logic and module logics, as slicer-core lets one make them."""
     app.start(slicer, folder)
     scene = slicer.vtkMRMLScene()
+    # An .mrb is unpacked where remote files would be kept.
+    cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(str(folder))
+    files.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(files)
     logic = app.applicationLogic()
     logic.SetMRMLScene(scene)
     logic.SetSliceLogics(vtk.vtkCollection())
