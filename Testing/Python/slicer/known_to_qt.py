@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pyside
 import qt_widgets
 from PySide6 import QtCore
@@ -17,21 +19,23 @@ def _classes() -> list[type]:
     return [*of_qt, *qt_widgets.widget_classes.values()]
 
 
+@cache
 def writable_properties() -> set[str]:
     """Names that some class's objects may be given."""
     found = {"name"}
     for kind in _classes():
-        meta = kind.staticMetaObject
+        meta = pyside.meta_of_class(kind)
         every = (meta.property(n) for n in range(meta.propertyCount()))
         found.update(prop.name() for prop in every if prop.isWritable())
     return found
 
 
+@cache
 def signals() -> set[str]:
     """Full signatures, as ``connect`` takes them."""
     found = {"aboutToQuit()", "startupCompleted()"}
     for kind in _classes():
-        meta = kind.staticMetaObject
+        meta = pyside.meta_of_class(kind)
         for n in range(meta.methodCount()):
             method = meta.method(n)
             if method.methodType() == QtCore.QMetaMethod.MethodType.Signal:

@@ -68,5 +68,33 @@ def className(obj: Any) -> str:
     return next(kind.__name__ for kind in type(obj).__mro__ if native_class(kind))
 
 
+_meta_addresses: dict[type, int] = {}
+
+
+def remember_meta(kind: type) -> None:
+    """Note where the meta object of `kind` lies, while its wrapper is sound."""
+    _meta_addresses[kind] = shiboken6.getCppPointer(kind.staticMetaObject)[0]
+
+
+def meta_of_class(kind: type) -> QtCore.QMetaObject:
+    """The meta object of a class.
+
+    PySide's own wrapper of it dies with the first object that was asked for its meta object, and
+    is handed out dead from then on: this one is made anew.
+    """
+    for base in kind.__mro__:
+        if base in _meta_addresses:
+            return shiboken6.wrapInstance(_meta_addresses[base], QtCore.QMetaObject)
+        meta = vars(base).get("staticMetaObject")
+        if meta is not None and shiboken6.isValid(meta):
+            return meta
+    raise TypeError(f"{kind} is no QObject")
+
+
+def meta_of(obj: Any) -> QtCore.QMetaObject:
+    """The meta object of an object's class."""
+    return meta_of_class(type(obj))
+
+
 def bytes_of(array: Any) -> bytes:
     return array if isinstance(array, bytes) else array.data()

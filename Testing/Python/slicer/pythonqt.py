@@ -34,6 +34,7 @@ from pyside import (
     native_caller,
     native_class,
     read,
+    remember_meta,
     write,
 )
 from PySide6 import QtCore, QtWidgets
@@ -208,6 +209,7 @@ def patch() -> None:
             if not isinstance(kind, type) or not hasattr(kind, "__init__"):
                 continue
             if issubclass(kind, QObject):
+                remember_meta(kind)
                 own = vars(kind).get("__getattribute__")
                 if own is not None or kind is QObject:
                     READERS[kind] = own or shiboken6.Shiboken.Object.__getattribute__
@@ -222,6 +224,7 @@ def patch() -> None:
     array.__eq__ = lambda self, other: (
         isinstance(other, array) and bytes_of(self) == bytes_of(other)
     )
+    array.__ne__ = lambda self, other: not array.__eq__(self, other)
     array.__hash__ = None
     array.__str__ = lambda self: str(bytes_of(self))
     single_shot = QtCore.QTimer.singleShot

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import shiboken6
-from pyside import QObject, className, complain, read
+from pyside import QObject, className, complain, meta_of, read
 from PySide6 import QtCore
 
 _connections: dict[int, dict[str, list[tuple[Any, Any]]]] = {}
@@ -35,7 +35,7 @@ def receiver(slot: Callable[..., Any]) -> Callable[..., None]:
 def signature_of(obj: Any, wanted: str) -> str | None:
     """The signal of that signature (or, without brackets, of that name); None if there is none."""
     declared = getattr(type(obj), "SIGNALS", {})
-    meta = QObject.metaObject(obj)
+    meta = meta_of(obj)
     found = [
         meta.method(i).methodSignature().data().decode()
         for i in range(meta.methodCount())

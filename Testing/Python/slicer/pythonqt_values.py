@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyside import QObject, className
+from pyside import QObject, className, meta_of
 from PySide6 import QtCore
 
 
 def property_of(obj: Any, name: str) -> QtCore.QMetaProperty | None:
-    meta = QObject.metaObject(obj)
+    meta = meta_of(obj)
     # Seen there: the static slot hides the property, setSingleShot works.
     if name == "singleShot" and isinstance(obj, QtCore.QTimer):
         return None

@@ -20,6 +20,7 @@ widget_classes: dict[str, type] = {}  # what a .ui may name beyond Qt's own
 def stand_in(kind: type) -> type:
     """Make a class known to the loader of .ui files."""
     widget_classes[kind.__name__] = kind
+    pyside.remember_meta(kind)
     return kind
 
 
@@ -105,7 +106,7 @@ def _taken_custom_properties(tree: Any) -> list[tuple[str, str, int]]:
         kind = widget_classes.get(element.get("class", ""))
         if kind is None:
             continue
-        known = kind.staticMetaObject
+        known = pyside.meta_of_class(kind)
         for prop in element.findall("property"):
             name = prop.get("name", "")
             if known.indexOfProperty(name) < 0 and prop.get("stdset") != "0":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import traceback
 import types
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,9 @@ class Application(QtWidgets.QApplication):
         self.aboutToQuit.emit()
 
 
+pyside.remember_meta(Application)
+
+
 class Booted:
     """What tests work with; ``slicer_app`` in their arguments.
 
@@ -174,12 +178,15 @@ class Booted:
         return screenshot(widget, path, width)
 
     def wait_until(self, true: Any, seconds: float = 10.0) -> None:
-        """Process events until `true()`; AssertionError when it takes too long."""
+        """Run the event loop until `true()`; AssertionError when it takes too long."""
         timer = QtCore.QElapsedTimer()
         timer.start()
         while not true():
             assert timer.elapsed() < 1000 * seconds, "it did not happen in time"
-            self.app.processEvents(QtCore.QEventLoop.ProcessEventsFlag.AllEvents, 20)
+            # A loop of its own: only there are objects deleted that asked for it later.
+            loop = QtCore.QEventLoop()
+            QtCore.QTimer.singleShot(10, lambda loop=loop: loop.quit())
+            loop.exec()
 
     def open_module(self, module: Any, file: Path | str) -> tuple[Any, Any]:
         """Find and select a scripted module as Slicer does: its module and widget objects."""
@@ -205,6 +212,7 @@ class Booted:
         self.packaging.forget()
         self.app._testing = True
         self.app.processEvents()
+        self.app.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
 
 
 def screenshot(widget: Any, path: Path | str, width: int = 420) -> Path:
@@ -252,8 +260,9 @@ def boot() -> Booted:
     for name, kind in qt_widgets.widget_classes.items():
         if name.startswith("q"):
             setattr(slicer, name, kind)
+    # What an overridden event handler raises comes here.
     sys.excepthook = lambda kind, error, trace: pyside.complain(
-        "".join(__import__("traceback").format_exception(kind, error, trace))
+        "".join(traceback.format_exception(kind, error, trace))
     )
     _booted.append(Booted(slicer, qt, ctk, packaging))
     return _booted[0]
@@ -263,6 +272,12 @@ def _scene(slicer: Any, app: Application, folder: Path) -> None:
     """Scene, application logic and module logics, as slicer-core lets one make them."""
     app.start(slicer, folder)
     scene = slicer.vtkMRMLScene()
+    # An .mrb is unpacked where remote files would be kept.
+    cache, files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(str(folder))
+    files.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(files)
     logic = app.applicationLogic()
     logic.SetMRMLScene(scene)
     logic.SetSliceLogics(vtk.vtkCollection())

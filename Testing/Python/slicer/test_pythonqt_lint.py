@@ -40,13 +40,8 @@ SNIPPETS = {
 }
 
 
-@pytest.fixture(scope="module")
-def known() -> tuple[set[str], set[str]]:
-    pytest.importorskip("PySide6")
-    pytest.importorskip("slicer_core")
-    from slicer_app import boot
-
-    boot()
+@pytest.fixture
+def known(slicer_app: Any) -> tuple[set[str], set[str]]:
     import known_to_qt
 
     return known_to_qt.writable_properties(), known_to_qt.signals()
