@@ -42,9 +42,9 @@ def _unload() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Of processes; nothing leads to our packages but the entry files."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return kept | {"OMP_NUM_THREADS": "1"}
+    """Of processes."""
+    packages = os.pathsep.join(str(ROOT / folder) for folder in ("Logic", "training"))
+    return {**os.environ, "PYTHONPATH": packages, "OMP_NUM_THREADS": "1"}
 
 
 def add_volume(app: Any, array: np.ndarray, name: str = "Scan") -> Any:

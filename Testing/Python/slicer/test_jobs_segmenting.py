@@ -205,7 +205,7 @@ def test_whatever_ends_it_nothing_is_placed(bed: Bed, stage: str, how: str) -> N
     assert heard.ends == [("cancelled", None)] and job.state == "cancelled"
     assert not bed.segmenting.busy
     job.cancel()
-    again, heard_again = bed.start(bed.order())
+    _, heard_again = bed.start(bed.order())
     assert bed.end(heard_again)[0] == "finished", "the worker is of use afterwards"
     assert len(bed.access.placed) == 1 and len(heard.ends) == 1
     assert bed.left() == []
