@@ -26,13 +26,18 @@ LONG = 120.0  # seconds; nothing here takes more than a few, but machines are bu
 SPACING, ORIGIN = (1.0, 1.5, 2.0), (-20.0, 5.0, 7.5)
 
 
-@pytest.fixture
-def jobs(slicer_app: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+@pytest.fixture(scope="module")
+def jobs() -> Iterator[SimpleNamespace]:
     """The modules of ``jobs`` by name, and ``app``, the stand-in."""
+    pytest.importorskip("PySide6")
+    from slicer_app import boot
+
+    app = boot()
     _unload()  # other tests load the library on other stand-ins
-    monkeypatch.syspath_prepend(ROOT / "MedDINOv3Slicer")
-    found = {n: importlib.import_module(f"{LIBRARY}.jobs.{n}") for n in NAMES}
-    yield SimpleNamespace(app=slicer_app, **found)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "MedDINOv3Slicer")
+        found = {n: importlib.import_module(f"{LIBRARY}.jobs.{n}") for n in NAMES}
+        yield SimpleNamespace(app=app, **found)
     _unload()
 
 
@@ -42,9 +47,9 @@ def _unload() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Of processes; nothing leads to our packages but the entry files."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return kept | {"OMP_NUM_THREADS": "1"}
+    """Of processes."""
+    packages = os.pathsep.join(str(ROOT / folder) for folder in ("Logic", "training"))
+    return {**os.environ, "PYTHONPATH": packages, "OMP_NUM_THREADS": "1"}
 
 
 def add_volume(app: Any, array: np.ndarray, name: str = "Scan") -> Any:

@@ -19,7 +19,7 @@ from meddinov3.errors import Cancelled, MedDINOv3Error
 from meddinov3.worker.exchange import Exchange
 
 pytest_plugins = ("jobs_bed",)
-STARTER, TINY = "hippocampus-mr-tiny", "tiny"
+STARTER = "hippocampus-mr-tiny"
 SAMPLE = DATA / "msd_hippocampus_mr" / "images" / "hippocampus_091.nii.gz"
 
 
@@ -28,24 +28,24 @@ def sample() -> np.ndarray:
 
 
 class Bed:
-    """A scene, a worker, and what orders come to."""
+    """A scene, a worker that the tests share, and what orders come to."""
 
-    def __init__(self, jobs: SimpleNamespace, folder: Path) -> None:
+    def __init__(self, jobs: SimpleNamespace, worker: Any, tiny: Path, folder: Path) -> None:
         self.jobs, self.app, self.folder = jobs, jobs.app, folder
+        self.tiny, self.worker = str(tiny), worker
         self.access = MadeUpAccess(jobs.app)
-        self.worker = jobs.worker.Worker(lambda: sys.executable, environment, folder / "worker.log")
         self.exchanges: list[Exchange] = []
         self.segmenting = jobs.segmenting.Segmenting(
-            jobs.app.scene, self.worker, self.access, self.exchange
+            jobs.app.scene, worker, self.access, self.exchange
         )
 
     def exchange(self) -> Exchange:
         self.exchanges.append(Exchange(self.folder))
         return self.exchanges[-1]
 
-    def order(self, *volumes: Any, model: str = TINY, **options: Any) -> Any:
+    def order(self, *volumes: Any, model: str = "", **options: Any) -> Any:
         order = self.jobs.orders.SegmentOrder
-        return order(volumes or (self.scan(),), model, "cpu", **options)
+        return order(volumes or (self.scan(),), model or self.tiny, "cpu", **options)
 
     def scan(self, shape: tuple[int, int, int] = (6, 40, 48)) -> Any:
         array = np.random.default_rng(1).integers(0, 500, shape).astype(np.int16)
@@ -66,13 +66,26 @@ class Bed:
         return [p.name for e in self.exchanges for p in e.folder.iterdir() if p.name != "in-use"]
 
 
+@pytest.fixture(scope="module")
+def worker(jobs: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    log = tmp_path_factory.mktemp("worker") / "worker.log"
+    made = jobs.worker.Worker(lambda: sys.executable, environment, log)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("model") / "tiny", describe("liver", "spleen"))
+
+
 @pytest.fixture
-def bed(jobs: SimpleNamespace, tmp_path: Path, own_home: Path) -> Iterator[Bed]:
-    make_bundle(own_home / "models" / TINY, describe("liver", "spleen"))
-    made = Bed(jobs, tmp_path)
+def bed(
+    slicer_app: Any, jobs: SimpleNamespace, worker: Any, tiny: Path, tmp_path: Path
+) -> Iterator[Bed]:
+    made = Bed(jobs, worker, tiny, tmp_path)
     yield made
     made.segmenting.close()
-    made.worker.close()
     assert not any(e.folder.exists() for e in made.exchanges)
 
 
@@ -91,7 +104,7 @@ def test_a_scan_becomes_segments(bed: Bed) -> None:
     phases = {progress.phase for progress in heard.progress}
     assert {"load model", "segmenting"} <= phases
     assert heard.progress[-1].done <= heard.progress[-1].total or not heard.progress[-1].total
-    assert job.report["model"] == STARTER and "Segment 1: done" in job.log
+    assert job.report["model"] == STARTER and ": done" in job.log
     assert bed.left() == [] and not bed.segmenting.busy
 
 
@@ -153,7 +166,7 @@ def test_every_failure_says_what_and_what_to_do(
         roi.SetDescription("900,901,0,1,0,1")
         order = bed.order(roi=roi)
     elif fault == "no device":
-        order = bed.jobs.orders.SegmentOrder((bed.scan(),), TINY, "cuda:77")
+        order = bed.jobs.orders.SegmentOrder((bed.scan(),), bed.tiny, "cuda:77")
     elif fault == "no room":
         usage = SimpleNamespace(total=1, used=1, free=1)
         monkeypatch.setattr("meddinov3.worker.exchange.shutil.disk_usage", lambda _place: usage)
@@ -182,12 +195,21 @@ def test_some_voxels_without_number_are_told_as_a_note(bed: Bed) -> None:
     assert any("no numbers" in note for note in job.notes)
 
 
-@pytest.mark.parametrize("stage", ["before", "starting", "segmenting"])
-@pytest.mark.parametrize("how", ["cancel", "remove scan", "remove target", "close scene"])
+@pytest.mark.parametrize(
+    ("how", "stage"),
+    [
+        ("cancel", "before"), ("cancel", "starting"), ("cancel", "segmenting"),
+        ("remove scan", "before"), ("remove scan", "segmenting"),
+        ("remove target", "segmenting"), ("close scene", "before"), ("close scene", "starting"),
+        ("close scene", "segmenting"),
+    ],
+)  # fmt: skip
 def test_whatever_ends_it_nothing_is_placed(bed: Bed, stage: str, how: str) -> None:
     volume = bed.scan((300, 128, 128))
     into = bed.app.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    if stage == "segmenting":  # warm, so that it is quickly there
+    if stage == "starting":
+        bed.worker.close()
+    else:  # warm, so that it is quickly there
         bed.segmenting.segment(bed.order(), timeout=LONG)
         bed.access.placed.clear()
     job, heard = bed.start(bed.order(volume, into=into))
@@ -205,7 +227,7 @@ def test_whatever_ends_it_nothing_is_placed(bed: Bed, stage: str, how: str) -> N
     assert heard.ends == [("cancelled", None)] and job.state == "cancelled"
     assert not bed.segmenting.busy
     job.cancel()
-    _again, heard_again = bed.start(bed.order())
+    _, heard_again = bed.start(bed.order())
     assert bed.end(heard_again)[0] == "finished", "the worker is of use afterwards"
     assert len(bed.access.placed) == 1 and len(heard.ends) == 1
     assert bed.left() == []
@@ -219,6 +241,7 @@ def test_a_cancelled_script_is_told(bed: Bed) -> None:
 
 def test_a_scan_that_was_moved_meanwhile_gets_no_segments(bed: Bed) -> None:
     volume = bed.scan()
+    bed.worker.close()
     _, heard = bed.start(bed.order(volume))
     bed.app.wait_until(lambda: bed.worker.state == "starting", LONG)
     volume.SetOrigin(1, 2, 3)
@@ -241,6 +264,7 @@ def test_a_worker_that_dies_takes_nothing_along(bed: Bed) -> None:
 
 def test_a_worker_that_does_not_listen_is_ended(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bed.jobs.segmenting, "PATIENCE", 50)
+    bed.worker.close()
     job, heard = bed.start(bed.order())
     bed.app.wait_until(lambda: bed.worker.state == "starting", LONG)  # imports hear nothing
     job.cancel()
@@ -296,6 +320,7 @@ def test_a_device_is_what_it_computes(bed: Bed) -> None:
 
 def test_memory_is_given_up_when_asked(bed: Bed) -> None:
     told: list[str] = []
+    bed.worker.close()
     bed.segmenting.freeMemory(lambda: told.append("nothing runs"))
     assert told == ["nothing runs"] and not bed.worker.running
     bed.segmenting.segment(bed.order(), timeout=LONG)

@@ -152,9 +152,8 @@ def test_one_that_does_not_end_is_ended(
         "time.sleep(1000)\n"
     )
     (tmp_path / "deaf.py").write_text(deaf)
-    launcher = (
-        f"import subprocess, sys; subprocess.run([sys.executable, {str(tmp_path / 'deaf.py')!r}])"
-    )
+    deaf_file = str(tmp_path / "deaf.py")
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, {deaf_file!r}])"
     worker = make(misbehaving_python(tmp_path, launcher))
     worker.ask(FreeMemory())
     jobs.app.wait_until(lambda: worker.state == "busy", LONG)
