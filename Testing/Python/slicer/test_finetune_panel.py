@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from meddinov3.cases.library import Library
-from panel_fakes import FakeProblems, cutOff
-from panel_fakes import opened as on_screen
+from panel_bed import FakeProblems, cutOff
+from panel_bed import opened as on_screen
 from pythonqt import click
 from small_library import add, make_library
 
-pytest_plugins = ("panel_fakes",)
+pytest_plugins = ("panel_bed",)
 TEXTS = {"training": "Training", "paused": "Paused", "done": "Completed", "failed": "Failed",
          "interrupted": "Interrupted; it can go on", "stopped": "Stopped"}  # fmt: skip
 
