@@ -39,7 +39,7 @@ def timeText(seconds: float) -> str:
 def scoreRows(
     scores: Sequence[Any], base: Mapping[str, float] | None
 ) -> list[tuple[str, str, str]]:
-    """Case, Dice of the base, Dice of the new model; the mean comes last.
+    """Case, Dice of the base, Dice of the new model; last the means, over cases that both have.
 
     Args:
         scores: with ``case`` and ``mean``.
@@ -47,8 +47,9 @@ def scoreRows(
     """
     rows = [(score.case, (base or {}).get(score.case), score.mean) for score in scores]
     if len(rows) > 1:
-        both = list(zip(*[row[1:] for row in rows], strict=True))
-        rows.append((_("mean"), _mean(both[0]), _mean(both[1])))
+        # Two means compare only over the same cases.
+        both = [row for row in rows if row[1] is not None] or rows
+        rows.append((_("mean"), _mean([row[1] for row in both]), _mean([row[2] for row in both])))
     return [(case, _figure(old), _figure(new)) for case, old, new in rows]
 
 

@@ -120,6 +120,7 @@ class RunView:
         base = self._logic.baseScores(training) if scores else ""
         rows = scoreRows(scores, None if isinstance(base, str) else base)
         table.setRowCount(len(rows))
+        table.visible = bool(rows)
         for number, row in enumerate(rows):
             for column, text in enumerate(row):
                 table.setItem(number, column, qt.QTableWidgetItem(text))
@@ -132,7 +133,9 @@ class RunView:
         elif isinstance(base, str):
             self.ui.compareLabel.text = _("The base has no scores here: {why}").format(why=base)
         else:
-            self.ui.compareLabel.text = _("Dice on cases that neither was trained on here:")
+            self.ui.compareLabel.text = _(
+                "Dice of the base and of the new model on held-out cases:"
+            )
 
     def _pause(self) -> None:
         with shown(self._problems):

@@ -13,12 +13,12 @@ from meddinov3.cases.records import Changed, Provenance
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.labels import Code
 from meddinov3.terminology import named_label
-from panel_fakes import FakeChoice, FakeProblems, cutOff
-from panel_fakes import opened as on_screen
+from panel_bed import FakeChoice, FakeProblems, cutOff
+from panel_bed import opened as on_screen
 from pythonqt import click
 from small_library import GRID, drawn, make_library, scan
 
-pytest_plugins = ("panel_fakes",)
+pytest_plugins = ("panel_bed",)
 
 
 class FakeLogic:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from meddinov3.cases.library import Library
-from panel_fakes import FakeProblems, cutOff
-from panel_fakes import opened as on_screen
+from panel_bed import FakeProblems, cutOff
+from panel_bed import opened as on_screen
 from pythonqt import click
 from small_library import add, make_library
 
-pytest_plugins = ("panel_fakes",)
+pytest_plugins = ("panel_bed",)
 TEXTS = {"training": "Training", "paused": "Paused", "done": "Completed", "failed": "Failed",
          "interrupted": "Interrupted; it can go on", "stopped": "Stopped"}  # fmt: skip
 
@@ -135,6 +135,7 @@ class Opened:
             Base("dinov3-s", "DINOv3 ViT-S (to download)", "Not here yet: about 86 MB.", False,
                  "about 86 MB", "DINOv3 License", ("https://example.org/licence",)),
         ]  # fmt: skip
+        self.app = app.app
         self.logic, self.problems = FakeLogic(folder, bases), FakeProblems(app.qt)
         if cases:
             library = make_library(folder / "livers")
@@ -303,6 +304,21 @@ def test_new_and_base_are_shown_side_by_side(opened: Opened) -> None:
         ("case_0001", "0.800", "0.900"), ("case_0002", "0.600", "0.700"),
         ("mean", "0.700", "0.800"),
     ]  # fmt: skip
+
+
+def test_means_are_over_the_cases_that_both_have(opened: Opened) -> None:
+    opened.logic.base = {"case_0001": 0.8}
+    follow(opened, Status("done", caseScores=scores(case_0001=0.9, case_0002=0.1)))
+    assert table(opened.panel.ui)[-1] == ("mean", "0.800", "0.900")
+
+
+def test_everything_that_can_be_chosen_is_wide_enough_to_read(opened: Opened) -> None:
+    ui = opened.panel.ui
+    ui.advancedGroup.collapsed = False
+    follow(opened, Status("training", 0.1))
+    opened.app.processEvents()
+    for name in ("library", "base", "run", "device", "frozen", "preset"):
+        assert getattr(ui, f"{name}Combo").width > 150, name
 
 
 def test_without_scores_of_the_base_it_is_said_why(opened: Opened) -> None:

@@ -10,11 +10,11 @@ import pytest
 from conftest import describe, make_bundle
 from meddinov3.bundle import update_description
 from meddinov3.model_store import read_description
-from panel_fakes import FakeChoice, FakeProblems, cutOff
-from panel_fakes import opened as on_screen
+from panel_bed import FakeChoice, FakeProblems, cutOff
+from panel_bed import opened as on_screen
 from pythonqt import click
 
-pytest_plugins = ("panel_fakes",)
+pytest_plugins = ("panel_bed",)
 
 
 def add(home: Path, name: str, dice: float | None = None, **training: Any) -> None:
