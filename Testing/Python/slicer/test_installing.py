@@ -14,7 +14,7 @@ from cmake_lists import ROOT
 
 # Imports what fine-tuning imports, with only listed packages and what they need to be found.
 ALLOWED = """
-import importlib.abc, importlib.metadata as metadata, sys
+import importlib.abc, importlib.machinery, importlib.metadata as metadata, sys
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 skipped, listed = sys.argv[1].split(","), sys.argv[2].split(",")
@@ -38,7 +38,11 @@ class OnlyListed(importlib.abc.MetaPathFinder):
         found = [] if top in sys.stdlib_module_names else owners.get(top, [])
         ours = any(n.startswith("meddinov3") for n in found)
         if found and not ours and not {canonicalize_name(n) for n in found} & allowed:
-            raise ModuleNotFoundError(f"not listed: {name}", name=name)
+            return importlib.machinery.ModuleSpec(name, self)
+    def create_module(self, spec):
+        raise ModuleNotFoundError(f"not listed: {spec.name}", name=spec.name)
+    def exec_module(self, module):
+        pass
 sys.meta_path.insert(0, OnlyListed())
 import meddinov3.preview, meddinov3_training.cli, meddinov3_training.curves
 import meddinov3_training.evaluation.scores, meddinov3_training.finetune

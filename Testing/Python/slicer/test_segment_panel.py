@@ -148,8 +148,7 @@ def test_progress_then_result(make: Any, slicer_app: Any) -> None:
     assert panel.ui.segmentButton.text == "Segment" and panel.ui.segmentButton.enabled
     assert panel.ui.progressLabel.text == "Done. The scan is wider than the model's."
     assert panel.ui.logText.plainText == "read 12 slices"
-    panel.ui.logBox.collapsed = False
-    slicer_app.click(panel.ui.copyLogButton)
+    panel.ui.copyLogButton.clicked.emit(False)
     assert slicer_app.qt.QApplication.clipboard().text() == "read 12 slices"
 
 
