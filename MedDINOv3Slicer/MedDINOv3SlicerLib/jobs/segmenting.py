@@ -343,7 +343,11 @@ class Segmenting:
             self._worker.cancel(asked)
 
             def insist() -> None:
-                if asked.state == "open":
+                if asked.state != "open":
+                    return
+                if self._running:  # a later order waits there: it must not end with this one
+                    qt.QTimer.singleShot(PATIENCE, insist)
+                else:
                     self._worker.kill()
 
             qt.QTimer.singleShot(PATIENCE, insist)

@@ -91,6 +91,7 @@ def bed(
 
 def test_a_scan_becomes_segments(bed: Bed) -> None:
     volume = add_volume(bed.app, sample())
+    volume.SetSpacing(1, 1, 1)
     job, heard = bed.start(bed.order(volume, model=STARTER, name="Result"))
     assert job.open and not heard.ends, "nothing is told before start has returned"
     kind, node = bed.end(heard)

@@ -87,7 +87,8 @@ def test_a_training_runs_to_its_end_and_its_model_is_kept(bed: Bed, own_home: Pa
     bed.app.wait_until(lambda: ends, LONG)
     assert ends == [("done", None)], training.log()
     assert states[0] == "starting" and states[-1] == "done"
-    assert curves[-1][0].step == 20 and curves[-1][0].loss > 0
+    losses = [point for point in curves[-1] if point.loss is not None]
+    assert losses and all(0 < point.step <= 25 for point in losses)
     status = training.status()
     assert (status.cases, status.heldOut, status.step, status.share) == (3, 1, 25, 1.0)
     (score,) = status.caseScores
