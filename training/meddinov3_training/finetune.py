@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from meddinov3 import __version__
 from meddinov3.bundle import update_description, write_bundle
-from meddinov3.errors import MedDINOv3Error
+from meddinov3.errors import Cancelled, MedDINOv3Error
 from meddinov3.inference.device import choose_device
 from meddinov3.model_store import DESCRIPTION_FILE
 from meddinov3.network.segmenter import Segmenter
 from meddinov3.plain_json import from_plain
-from meddinov3.progress import Progress
 from torch import Tensor, nn
 
 from meddinov3_training.base import SCRATCH
@@ -32,7 +31,7 @@ from meddinov3_training.learner import Learner
 from meddinov3_training.loop import Batches, Loop, Outcome, Schedule
 from meddinov3_training.objective import Objective
 from meddinov3_training.optimiser import CLIP, build_optimiser
-from meddinov3_training.run import CONFIG, EVENTS, Event, Run
+from meddinov3_training.run import CONFIG, EVENTS, Event, Outer, Run
 from meddinov3_training.run_report import write_run_report
 from meddinov3_training.samples import Samples, loader
 from meddinov3_training.settings import Settings
@@ -46,6 +45,7 @@ from meddinov3_training.tokens import (
     too_large_for_cpu,
 )
 from meddinov3_training.validation import quick_look, validate
+from meddinov3_training.watcher import end_told, progress_told, stop_question
 
 Listener = Callable[[Event], None]
 
@@ -57,6 +57,7 @@ def finetune(
     listener: Listener | None = None,
     *,
     resume: bool = False,
+    outer: Outer | None = None,
 ) -> Path:
     """Train a model on a dataset.
 
@@ -66,12 +67,14 @@ def finetune(
         settings: choices; when continuing, those of the run count.
         listener: told every event of ``events.jsonl``.
         resume: continue the run in `output` from its last checkpoint.
+        outer: the cross-validation that this is a fold of.
 
     Returns:
         The model bundle's folder, inside `output`.
 
     Raises:
         MedDINOv3Error: a defect of the dataset, the base or the settings.
+        Cancelled: the watcher stopped it before there was a model.
     """
     Run.check(output, resume)
     if resume:
@@ -86,7 +89,7 @@ def finetune(
     load_changes(settings.augmentation)  # a missing library should show now
     group, device = join(choose_device(settings.device))
     try:
-        return _finetune(dataset_folder, output, settings, listener, resume, group, device)
+        return _finetune(dataset_folder, output, settings, listener, resume, group, device, outer)
     finally:
         group.leave()
 
@@ -115,40 +118,34 @@ def _finetune(
     resume: bool,
     group: Group,
     device: torch.device,
+    outer: Outer | None,
 ) -> Path:
-    task = prepare(dataset_folder, settings, device, output if resume else None)
-    settings = task.settings
-    network, notes = build_network(task)
-    run = Run(output, listener, silent=not group.first)
+    run = Run(output, listener, silent=not group.first, outer=None if outer is None else outer.run)
     run.open(resume)
-    if group.first:
-        board = TensorBoard(output)
-        run.listeners += [Curve(output), board]
-        notes += [board.note] if board.note else []
-    try:
-        run.save(CONFIG, settings)
-        run.save("fingerprint.json", task.fingerprint)
-        run.save("plan.json", task.plan)
-        bundle = _train_and_score(task, network, notes, run, resume, group)
-    except MedDINOv3Error as error:
-        run.tell("error", code=error.code, message=error.message, remedy=error.remedy)
-        raise
-    except Exception as error:  # whoever watches the events must learn that nothing comes any more
-        run.tell(
-            "error",
-            code="internal",
-            message=f"{type(error).__name__}: {error}",
-            remedy="Please report it with the log; --resume goes on from the last checkpoint.",
-        )
-        raise
-    finally:
-        run.close()
-    return bundle
+    with end_told(run, group):
+        if group.first:  # alone: the others need not read every case too
+            report, stop = progress_told(run), stop_question(run)
+            task = prepare(
+                dataset_folder, settings, device, output if resume else None, report, stop
+            )
+            network, notes = build_network(task)
+            board = TensorBoard(output)
+            run.listeners += [Curve(output), board]
+            notes += [board.note] if board.note else []
+            run.save(CONFIG, task.settings)
+            run.save("fingerprint.json", task.fingerprint)
+            run.save("plan.json", task.plan)
+        group.wait()
+        if not group.first:
+            task = prepare(dataset_folder, settings, device, output)
+            network, notes = build_network(task)
+        return _train_and_score(task, network, notes, run, resume, group, outer)
 
 
 def _train_and_score(
-    task: Task, network: Segmenter, notes: list[str], run: Run, resume: bool, group: Group
-) -> Path:
+    task: Task, network: Segmenter, notes: list[str], run: Run, resume: bool, group: Group,
+    outer: Outer | None,
+) -> Path:  # fmt: skip
     settings, output = task.settings, run.folder
     bundle = output / task.description.id
     training_cases, held_out_cases = _cached(task, run, group)
@@ -183,10 +180,12 @@ def _train_and_score(
     if held_out_cases:
         look = quick_look(network, task.description, task.dataset, held_out_cases, task.device,
                           task.precision)  # fmt: skip
+    folds = 1 if outer is None else outer.folds
+    schedule = Schedule(settings.steps, settings.seconds, task.base.warmup, folds)
     loop = Loop(
-        learner, batches, Schedule(settings.steps, settings.seconds, task.base.warmup), run,
-        group=group, batch=settings.batch, checkpoint_seconds=settings.checkpoint_seconds,
-        look=look, spent=seconds_spent(output / "tokens") if frozen else 0.0,
+        learner, batches, schedule, run, group=group, batch=settings.batch,
+        checkpoint_seconds=settings.checkpoint_seconds, look=look,
+        spent=seconds_spent(output / "tokens") if frozen else 0.0,
     )  # fmt: skip
     if resume:
         loop.resume()
@@ -223,12 +222,17 @@ def _keep(
     if bundle.exists():  # of a run that was cut off between here and its end
         shutil.rmtree(bundle)
     description = write_bundle(bundle, description, network)
-    scores = validate(
-        network, description, task.dataset, task.held_out, task.device, task.precision, run
-    )
-    update_description(bundle, dataclasses.replace(description, scores=scores))
-    event = "stopped" if outcome.stopped else "done"
-    run.tell(event, model=description.id, steps=outcome.step, scores=scores)
+    scores, said = {}, {}
+    try:
+        scores = validate(
+            network, description, task.dataset, task.held_out, task.device, task.precision, run,
+            stop_question(run),
+        )  # fmt: skip
+        update_description(bundle, dataclasses.replace(description, scores=scores))
+    except Cancelled:
+        said = {"text": "Stopped while scoring held-out cases: the model carries no scores."}
+    event = "stopped" if outcome.stopped or said else "done"
+    run.tell(event, model=description.id, steps=outcome.step, scores=scores, **said)
     _finish(run)
 
 
@@ -255,8 +259,9 @@ def _cached(task: Task, run: Run, group: Group) -> tuple[list[CachedCase], list[
 
     def build() -> list[CachedCase]:
         return build_cache(
-            cases, task.dataset, task.description, folder, workers=2, report=_passed_on(run)
-        )
+            cases, task.dataset, task.description, folder, workers=2, report=progress_told(run),
+            stop=stop_question(run) if group.first else None,
+        )  # fmt: skip
 
     if group.first:
         size = cache_bytes(cases, task.dataset)
@@ -266,14 +271,6 @@ def _cached(task: Task, run: Run, group: Group) -> tuple[list[CachedCase], list[
     if not group.first:
         made = build()
     return made[: len(task.training)], made[len(task.training) :]
-
-
-def _passed_on(run: Run) -> Callable[[Progress], None]:
-    def report(progress: Progress) -> None:
-        run.tell("preparing", what=progress.phase, done=progress.done, total=progress.total,
-                 left=progress.seconds_left and round(progress.seconds_left))  # fmt: skip
-
-    return report
 
 
 def _workers(settings: Settings, device: torch.device) -> int:
@@ -331,7 +328,8 @@ def _from_tokens(
         wanted = 10**9 if settings.steps is None else settings.steps * settings.batch
         count = encode(
             samples, network.backbone, patch, folder, task.device, task.precision,
-            seconds=settings.seconds, wanted=wanted, report=_passed_on(run),
+            seconds=settings.seconds, wanted=wanted, report=progress_told(run),
+            stop=stop_question(run),
         )  # fmt: skip
         run.tell("warning", text=f"the backbone stays frozen: the decoder learns from the tokens "
                  f"of {count} augmented samples")  # fmt: skip

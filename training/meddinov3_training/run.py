@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from meddinov3.plain_json import to_plain
 Event = dict[str, Any]
 EVENTS, CONTROL, OWNER, LOCK = "events.jsonl", "control.json", "owner.json", "in-use"
 CONFIG = "config.json"
-COMMANDS = ("go on", "pause", "stop")
+COMMANDS = ("go on", "pause", "stop")  # the later is obeyed where two are given
+UNBEGUN = {EVENTS, CONTROL, OWNER, LOCK}  # what a run leaves that ended before it began
+ENDS = ("done", "stopped", "interrupted", "error")
 
 
 class Run:
@@ -33,20 +37,30 @@ class Run:
     Attributes:
         folder: the run's.
         listeners: told every event as well.
+        last_event: kind of the last event that this process told.
+        phase: what is done at present, in words.
 
     Args:
         folder: made by :meth:`open`.
         listener: the first of them.
         silent: write nothing: the run belongs to another process of the group.
+        outer: the run that this one is a fold of; its commands are obeyed as well.
     """
 
     def __init__(
-        self, folder: Path, listener: Callable[[Event], None] | None, silent: bool = False
+        self,
+        folder: Path,
+        listener: Callable[[Event], None] | None,
+        silent: bool = False,
+        outer: Run | None = None,
     ) -> None:
-        self.folder, self._silent = folder, silent
+        self.folder, self._silent, self._outer = folder, silent, outer
         self.listeners = [] if listener is None else [listener]
+        self.last_event, self.phase = "", ""
         self._start = time.monotonic()
         self._lock: FileLock | None = None
+        self._telling = threading.RLock()
+        self._earlier = _size(folder / EVENTS)
 
     @staticmethod
     def check(folder: Path, resume: bool = False) -> None:
@@ -63,7 +77,8 @@ class Run:
                     "Start one without --resume.",
                 )
             return
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if folder.is_file() or not held <= UNBEGUN:
             raise MedDINOv3Error(
                 "run-exists",
                 f"'{folder.name}' is a file or a folder that is not empty.",
@@ -100,6 +115,9 @@ class Run:
         (self.folder / CONTROL).unlink(missing_ok=True)
         if resume:
             _mend(self.folder / EVENTS)
+        else:
+            (self.folder / EVENTS).unlink(missing_ok=True)
+        self._earlier = _size(self.folder / EVENTS)
 
     def close(self) -> None:
         """Let others in."""
@@ -116,14 +134,37 @@ class Run:
         try:
             wanted = json.loads((self.folder / CONTROL).read_text(encoding="utf-8"))["command"]
         except (OSError, ValueError, KeyError, TypeError):  # not there, or half-written
-            return "go on"
-        return wanted if wanted in COMMANDS else "go on"
+            wanted = "go on"
+        known = wanted if wanted in COMMANDS else "go on"
+        outer = "go on" if self._outer is None else self._outer.command()
+        return max(known, outer, key=COMMANDS.index)
+
+    def forget_command(self) -> None:
+        """It was obeyed: what comes now is not meant by it. An outer run's command stands."""
+        with suppress(OSError):
+            (self.folder / CONTROL).unlink(missing_ok=True)
+
+    def end_is_told(self) -> bool:
+        """Whether some process has told an end of the run since this one took part."""
+        with suppress(OSError), open(self.folder / EVENTS, "rb") as stream:
+            stream.seek(self._earlier)
+            new = stream.read().decode(errors="replace")
+            return any(f'{{"event": "{end}"' in new for end in ENDS)
+        return False
 
     def tell(self, event: str, **content: Any) -> None:
-        """Append an event to ``events.jsonl``."""
-        if self._silent:
-            return
+        """Append an event to ``events.jsonl``; any thread may."""
+        if not self._silent:
+            self.tell_anyway(event, **content)
+
+    def tell_anyway(self, event: str, **content: Any) -> None:
+        """Tell it although the run belongs to another process of the group."""
+        with self._telling:
+            self._tell(event, content)
+
+    def _tell(self, event: str, content: Event) -> None:
         line = {"event": event, "seconds": round(self.elapsed, 3), **content}
+        self.last_event, self.phase = event, content.get("what", self.phase)
         with (
             suppress(OSError),  # on a full disk the reason must still reach the user
             open(self.folder / EVENTS, "a", encoding="utf-8", newline="\n") as stream,
@@ -153,6 +194,19 @@ class Run:
             partial.write_text(text, encoding="utf-8", newline="\n")
 
 
+@dataclass(frozen=True)
+class Outer:
+    """The cross-validation that a run is a fold of.
+
+    Attributes:
+        run: whose commands are obeyed as well.
+        folds: how many share its budget.
+    """
+
+    run: Run
+    folds: int
+
+
 def send_command(folder: Path, command: str) -> None:
     """Ask the process that trains in `folder` to pause, go on or stop."""
     assert command in COMMANDS
@@ -178,6 +232,13 @@ def owner(folder: Path) -> str:
         return f"process {facts['pid']}, since {facts['started']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "of unknown number"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _mend(events: Path) -> None:

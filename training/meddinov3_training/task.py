@@ -13,6 +13,7 @@ from meddinov3.description import ModelDescription, Purpose
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.inference.device import choose_precision
 from meddinov3.network.segmenter import Segmenter
+from meddinov3.progress import ProgressCallback, Steps, StopQuestion
 
 from meddinov3_training.base import Base, base_offsets, read_base
 from meddinov3_training.check import check_dataset, require_sound
@@ -61,7 +62,12 @@ class Task:
 
 
 def prepare(
-    dataset_folder: Path, settings: Settings, device: torch.device, run: Path | None
+    dataset_folder: Path,
+    settings: Settings,
+    device: torch.device,
+    run: Path | None,
+    report: ProgressCallback | None = None,
+    stop: StopQuestion | None = None,
 ) -> Task:
     """Read the dataset and the base, and decide what follows from them.
 
@@ -70,13 +76,15 @@ def prepare(
         settings: choices.
         device: where to compute.
         run: folder of a run that is continued, or None.
+        report, stop: progress and the question whether to stop, asked between cases.
 
     Raises:
         MedDINOv3Error: a defect of the dataset, the base or the settings.
+        Cancelled: `stop` said so.
     """
     precision = choose_precision(settings.precision, device)
     dataset = read_dataset(dataset_folder, complete=False)
-    defects = [] if run is not None else check_dataset(dataset)
+    defects = [] if run is not None else check_dataset(dataset, report, stop)
     require_sound(defects)
     training, held_out = _split(dataset, settings)
     if settings.slice_offsets is None:
@@ -85,7 +93,7 @@ def prepare(
     base = read_base(settings.base, len(dataset.channels) * len(offsets))
     # Folds share one plan, as in nnU-Net, so that their networks can be averaged.
     seen = training if settings.fold is None else dataset.cases
-    fingerprint = _fingerprint(dataset, seen, held_out, run)
+    fingerprint = _fingerprint(dataset, seen, held_out, run, report, stop)
     plan = make_plan(
         dataset, fingerprint, spacing=settings.spacing, largest_patch=settings.largest_patch,
         slice_offsets=offsets, mirror=settings.mirror, trained_on=settings.trained_on,
@@ -128,6 +136,8 @@ def _fingerprint(
     cases: tuple[Case, ...],
     held_out: tuple[Case, ...],
     run: Path | None,
+    report: ProgressCallback | None,
+    stop: StopQuestion | None,
 ) -> Fingerprint:
     """Of `cases`; that of a run which is continued, if it is still right."""
     if run is not None and (run / "fingerprint.json").is_file():
@@ -139,9 +149,13 @@ def _fingerprint(
                 "Start a new run, perhaps with the last one's model as --base.",
             )
         return found
-    fingerprint = read_fingerprint(dataset, cases)
-    for case in held_out:  # a defect should show now, not after hours of training
+    fingerprint = read_fingerprint(dataset, cases, report, stop=stop)
+    unread = [case for case in held_out if case not in cases]
+    steps = Steps("looking at held-out cases", len(unread), report, stop)
+    for case in unread:  # a defect should show now, not after hours of training
+        steps.check()
         read_case_label(case, case.read(), dataset)
+        steps.advance()
     return fingerprint
 
 

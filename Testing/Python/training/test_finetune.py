@@ -164,7 +164,7 @@ def test_model_holds_no_paths(trained: Training) -> None:
 def test_every_event_is_a_line_of_json(trained: Training) -> None:
     events = events_of(trained.run)
     assert events == json.loads(json.dumps(trained.heard)), "file and listener are told the same"
-    kinds = [e["event"] for e in events if e["event"] not in ("preparing", "pseudo")]
+    kinds = [e["event"] for e in events if e["event"] not in ("preparing", "pseudo", "scoring")]
     assert kinds == ["start", *["step"] * 5, "validated", "validated", "done"]
     (start,) = told(trained.run, "start")
     assert (start["training"], start["held_out"]) == (4, 2)

@@ -169,9 +169,10 @@ def finetune(
     **options: Any,
 ) -> None:
     """Train a model on DATASET, a folder in nnU-Net's raw layout (or the Decathlon's)."""
+    from meddinov3_training.crossvalidation import cross_validate as all_folds
     from meddinov3_training.crossvalidation import is_cross_validation
     from meddinov3_training.distributed import end as end_process
-    from meddinov3_training.finetune import finetune as run
+    from meddinov3_training.finetune import finetune as one_run
     from meddinov3_training.finetune import read_settings
     from meddinov3_training.settings import EPOCH, Settings
 
@@ -194,8 +195,7 @@ def finetune(
             slice_offsets=context,
             **options,  # type: ignore[arg-type]
         )
-    if cross_validate:
-        from meddinov3_training.crossvalidation import cross_validate as run
+    run = all_folds if cross_validate else one_run
     with TrainingDisplay() as display:
         bundle = run(dataset, output, settings, display, resume=resume)
     if os.environ.get("RANK", "0") == "0":  # under torchrun one process talks
