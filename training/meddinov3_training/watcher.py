@@ -64,7 +64,8 @@ def end_told(run: Run, group: Group | None = None) -> Iterator[None]:
     try:
         yield
     except Cancelled:
-        run.tell("stopped", model=None, what=run.phase, text=_stopped(run))
+        if run.last_event != "stopped":
+            run.tell("stopped", model=None, what=run.phase, text=_stopped(run))
         raise
     except KeyboardInterrupt:
         if run.last_event != "interrupted":

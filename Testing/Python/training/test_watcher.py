@@ -179,9 +179,14 @@ def test_ctrl_c_within_a_step_leaves_a_sound_checkpoint(
 
 def test_interrupts_wait_for_the_end_of_the_block_only_in_the_main_thread() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), interrupts_held():
-        signal.raise_signal(signal.SIGINT)
-        done.append("block")
+
+    def block() -> None:
+        with interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+            done.append("block")
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
     assert done == ["block"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
