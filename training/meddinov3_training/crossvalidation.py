@@ -22,10 +22,11 @@ from meddinov3.network.segmenter import Ensemble, first_member
 
 from meddinov3_training.checkpoint import FOLDER as CHECKPOINTS
 from meddinov3_training.dataset import read_dataset
+from meddinov3_training.decisions import budget_note, with_budget
 from meddinov3_training.evaluation.results import SCORES, read_scores, write_scores
 from meddinov3_training.finetune import finetune
 from meddinov3_training.fold_progress import FoldProgress, events_in, fold_folder
-from meddinov3_training.run import CONFIG, Event, Outer, Run
+from meddinov3_training.run import CONFIG, Event, Outer, Run, check_place
 from meddinov3_training.run_report import write_run_report
 from meddinov3_training.settings import Settings
 from meddinov3_training.split import fold_count
@@ -60,7 +61,9 @@ def cross_validate(
         MedDINOv3Error: see :func:`finetune`.
         Cancelled: somebody stopped it before a fold was finished.
     """
+    check_place(dataset_folder, output)
     settings.check()
+    asked, settings = settings, with_budget(settings)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise MedDINOv3Error(
             "bad-settings",
@@ -87,6 +90,8 @@ def cross_validate(
             )
         run.write_json(KIND, {"cases": ids})
         run.save(CONFIG, settings)
+        for note in budget_note(asked, settings):
+            run.tell("warning", text=note)
         finished = _folds(dataset_folder, run, settings, name, count, listener)
         if not finished:
             run.tell("stopped", model=None, folds=0, of=count, text=_nothing(output, name))

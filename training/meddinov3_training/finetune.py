@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,17 @@ from meddinov3.network.segmenter import Segmenter
 from meddinov3.plain_json import from_plain
 from torch import Tensor, nn
 
-from meddinov3_training.base import SCRATCH
 from meddinov3_training.cache import CachedCase, build_cache, cache_bytes
 from meddinov3_training.checkpoint import remove_checkpoints
 from meddinov3_training.curves import Curve, read_events
-from meddinov3_training.dataset import content_hash
+from meddinov3_training.decisions import budget_note, changed, decide, with_budget
 from meddinov3_training.distributed import Group, join
 from meddinov3_training.intensity_changes import load_changes
 from meddinov3_training.learner import Learner
 from meddinov3_training.loop import Batches, Loop, Outcome, Schedule
 from meddinov3_training.objective import Objective
 from meddinov3_training.optimiser import CLIP, build_optimiser
-from meddinov3_training.run import CONFIG, EVENTS, Event, Outer, Run
+from meddinov3_training.run import CONFIG, EVENTS, Event, Outer, Run, check_place
 from meddinov3_training.run_report import write_run_report
 from meddinov3_training.samples import Samples, loader
 from meddinov3_training.settings import Settings
@@ -42,7 +41,6 @@ from meddinov3_training.tokens import (
     TokenSegmenter,
     encode,
     seconds_spent,
-    too_large_for_cpu,
 )
 from meddinov3_training.validation import quick_look, validate
 from meddinov3_training.watcher import end_told, progress_told, stop_question
@@ -58,16 +56,19 @@ def finetune(
     *,
     resume: bool = False,
     outer: Outer | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train a model on a dataset.
 
     Args:
         dataset_folder: nnU-Net's raw layout or a Decathlon folder; never changed.
         output: the run's folder, new or empty.
-        settings: choices; when continuing, those of the run count.
+        settings: choices; when continuing, those of the run count. Without steps and time the
+            budget is that of the device.
         listener: told every event of ``events.jsonl``.
         resume: continue the run in `output` from its last checkpoint.
         outer: the cross-validation that this is a fold of.
+        changes: with `resume`, settings to take over, see :data:`decisions.CHANGEABLE`.
 
     Returns:
         The model bundle's folder, inside `output`.
@@ -77,19 +78,27 @@ def finetune(
         Cancelled: the watcher stopped it before there was a model.
     """
     Run.check(output, resume)
+    notes: list[str] = []
     if resume:
-        settings = read_settings(output)
+        settings, notes = changed(read_settings(output), changes or {})
         if (output / EVENTS).is_file() and _ended(output):
             raise MedDINOv3Error(
                 "run-ended",
                 f"The run in '{output.name}' has ended; its model lies there.",
                 "To train on, start a new run with that model as --base.",
             )
+    else:
+        check_place(dataset_folder, output)
+        settings.check()
+        asked, settings = settings, with_budget(settings)
+        notes = budget_note(asked, settings)
     settings.check()
     load_changes(settings.augmentation)  # a missing library should show now
     group, device = join(choose_device(settings.device))
     try:
-        return _finetune(dataset_folder, output, settings, listener, resume, group, device, outer)
+        return _finetune(
+            dataset_folder, output, settings, listener, resume, group, device, outer, notes
+        )
     finally:
         group.leave()
 
@@ -119,6 +128,7 @@ def _finetune(
     group: Group,
     device: torch.device,
     outer: Outer | None,
+    said: list[str],
 ) -> Path:
     run = Run(output, listener, silent=not group.first, outer=None if outer is None else outer.run)
     run.open(resume)
@@ -129,16 +139,23 @@ def _finetune(
                 dataset_folder, settings, device, output if resume else None, report, stop
             )
             network, notes = build_network(task)
+            task = decide(task, network)
             board = TensorBoard(output)
             run.listeners += [Curve(output), board]
             notes += [board.note] if board.note else []
-            run.save(CONFIG, task.settings)
-            run.save("fingerprint.json", task.fingerprint)
-            run.save("plan.json", task.plan)
+            for file in (task.fingerprint, task.plan, task.cases):
+                run.save(file.file, file)
+            run.save(CONFIG, task.settings)  # last: where it lies, the others do
+            if resume and said:
+                run.tell("changed", text=f"continued with {', '.join(said)}")
+            for note in task.left_aside:
+                run.tell("warning", text=note)
+            notes += [] if resume else said
         group.wait()
         if not group.first:
             task = prepare(dataset_folder, settings, device, output)
             network, notes = build_network(task)
+            task = decide(task, network)
         return _train_and_score(task, network, notes, run, resume, group, outer)
 
 
@@ -156,7 +173,7 @@ def _train_and_score(
         labels=[label.name for label in task.dataset.labels], processes=group.world,
         notes=[*task.warnings, *task.plan.reasons, *notes],
     )  # fmt: skip
-    frozen = _is_frozen(task, network)
+    frozen = bool(settings.frozen)
     samples = Samples(training_cases, task.description, settings.augmentation, settings.seed)
     patch = task.description.sampling.patch
     assert patch is not None
@@ -210,7 +227,7 @@ def _keep(
         "version": __version__, "torch": torch.__version__, "device": task.device.type,
         "precision": task.precision, "steps": outcome.step, "batch": settings.batch,
         "processes": group.world, "minutes": round(outcome.seconds / 60, 1),
-        "cases": len(task.training), "dataset_sha256": content_hash(task.training),
+        "cases": len(task.training), "dataset_sha256": task.cases.content,
         "seed": settings.seed, "decoder_rate": settings.decoder_rate,
         "base": Path(settings.base).name,
         "backbone_rate": 0.0 if frozen else task.backbone_rate, "frozen": frozen,
@@ -299,18 +316,6 @@ def _batches(
         return loader(source, share, first, count, workers, stride=settings.batch)
 
     return from_step
-
-
-def _is_frozen(task: Task, network: Segmenter) -> bool:
-    """Whether the backbone stays as it is: as asked, or where training it is hopeless."""
-    patch = task.description.sampling.patch
-    if task.settings.frozen is not None or patch is None:
-        return bool(task.settings.frozen)
-    return (
-        task.device.type == "cpu"
-        and not task.settings.base.startswith(SCRATCH)
-        and too_large_for_cpu(network.backbone, patch)
-    )
 
 
 def _from_tokens(

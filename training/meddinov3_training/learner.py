@@ -206,7 +206,8 @@ class Learner:
                 f"The checkpoint belongs to another network: {str(error).splitlines()[0]}",
                 "Start a new run.",
             ) from error
-        self._scaler.load_state_dict(facts["scaler"])
+        if facts["scaler"]:  # empty unless the precision was fp16
+            self._scaler.load_state_dict(facts["scaler"])
         self.parts, self._skipped = facts["parts"], facts["skipped"]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -19,11 +21,14 @@ from meddinov3.description import JsonFile
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.plain_json import to_plain
 
+from meddinov3_training.settings import RESERVED
+
 Event = dict[str, Any]
 EVENTS, CONTROL, OWNER, LOCK = "events.jsonl", "control.json", "owner.json", "in-use"
 CONFIG = "config.json"
 COMMANDS = ("go on", "pause", "stop")  # the later is obeyed where two are given
 UNBEGUN = {EVENTS, CONTROL, OWNER, LOCK}  # what a run leaves that ended before it began
+KIND, CHECKPOINTS, FOLD = "cross-validation.json", "checkpoints", re.compile(r"fold_\d+")
 ENDS = ("done", "stopped", "interrupted", "error")
 
 
@@ -78,7 +83,7 @@ class Run:
                 )
             return
         held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        if folder.is_file() or not held <= UNBEGUN:
+        if folder.is_file() or not (held <= UNBEGUN or _never_trained(folder)):
             raise MedDINOv3Error(
                 "run-exists",
                 f"'{folder.name}' is a file or a folder that is not empty.",
@@ -116,7 +121,7 @@ class Run:
         if resume:
             _mend(self.folder / EVENTS)
         else:
-            (self.folder / EVENTS).unlink(missing_ok=True)
+            _clear(self.folder)
         self._earlier = _size(self.folder / EVENTS)
 
     def close(self) -> None:
@@ -207,6 +212,22 @@ class Outer:
     folds: int
 
 
+def check_place(dataset: Path, output: Path) -> None:
+    """Keep a run's folder and the dataset apart: nothing is ever written into a dataset.
+
+    Raises:
+        MedDINOv3Error: one of them is the other, or lies in it.
+    """
+    first, second = dataset.resolve(), output.resolve()
+    if first == second or first in second.parents or second in first.parents:
+        where = "is" if first == second else "lies in" if first in second.parents else "holds"
+        raise MedDINOv3Error(
+            "output-and-dataset",
+            f"The run's folder '{output}' {where} the dataset's folder '{dataset}'.",
+            "Choose an --output beside the dataset, not in it.",
+        )
+
+
 def send_command(folder: Path, command: str) -> None:
     """Ask the process that trains in `folder` to pause, go on or stop."""
     assert command in COMMANDS
@@ -239,6 +260,32 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def _never_trained(folder: Path) -> bool:
+    """Whether what lies there is a run that failed before anything was learnt; folds likewise."""
+    held = {path.name for path in folder.iterdir()}
+    folds = {name for name in held if FOLD.fullmatch(name)} if KIND in held else set()
+    if not held - folds <= {*RESERVED, *UNBEGUN} or CHECKPOINTS in held:
+        return False
+    try:
+        lines = (folder / EVENTS).read_text(encoding="utf-8").splitlines()
+        told = [json.loads(line)["event"] for line in lines]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    failed = told[-1:] == ["error"] or (told != [] and "start" not in told)
+    return failed and all(_never_trained(folder / name) for name in folds)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run left that never trained; its slices are used again where they fit."""
+    for path in folder.iterdir():
+        if path.name in ("cache", LOCK, OWNER):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _mend(events: Path) -> None:

@@ -22,7 +22,7 @@ from meddinov3_training.evaluation.statistics import few_cases
 from meddinov3_training.fold_progress import fold_curves
 
 REPORT = "report.html"
-HAPPENED = ("warning", "paused", "resumed", "stopped", "error")
+HAPPENED = ("warning", "changed", "paused", "resumed", "stopped", "error")
 WENT_ON = ("done", "stopped", "start", "resumed", "fold", "progress", "step", "validated")
 DICE = METRICS[0]
 FOLDS = (
@@ -72,7 +72,7 @@ def write_run_report(folder: Path) -> Path:
         *_scored(evaluation),
         _happened(start, events),
         _settings("The plan", "What followed from the data.", plan),
-        _settings("Settings", "What was asked for; empty ones followed from the data.", config),
+        _settings("Settings", "What was asked for, and what was decided in its stead.", config),
         _definitions(evaluation),
     )  # fmt: skip
     return path

@@ -149,6 +149,9 @@ class TrainingDisplay:
     def _on_warning(self, event: dict[str, Any]) -> None:
         self._say(f"Warning: {event['text']}", "yellow")
 
+    def _on_changed(self, event: dict[str, Any]) -> None:
+        self._say(event["text"])
+
     def _on_done(self, event: dict[str, Any]) -> None:
         self._finish("train")
         self._finish("validate")
