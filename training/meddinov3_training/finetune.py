@@ -77,6 +77,8 @@ def finetune(
         MedDINOv3Error: a defect of the dataset, the base or the settings.
         Cancelled: the watcher stopped it before there was a model.
     """
+    if not resume:
+        check_place(dataset_folder, output)
     Run.check(output, resume)
     notes: list[str] = []
     if resume:
@@ -88,7 +90,6 @@ def finetune(
                 "To train on, start a new run with that model as --base.",
             )
     else:
-        check_place(dataset_folder, output)
         settings.check()
         asked, settings = settings, with_budget(settings)
         notes = budget_note(asked, settings)
