@@ -28,6 +28,7 @@ from meddinov3_training.distributed import Group, join
 from meddinov3_training.intensity_changes import load_changes
 from meddinov3_training.learner import Learner
 from meddinov3_training.loop import Batches, Loop, Outcome, Schedule
+from meddinov3_training.needs import check_disk, fitting_parts
 from meddinov3_training.objective import Objective
 from meddinov3_training.optimiser import CLIP, build_optimiser
 from meddinov3_training.run import CONFIG, EVENTS, Event, Outer, Run, check_place
@@ -166,6 +167,13 @@ def _train_and_score(
 ) -> Path:  # fmt: skip
     settings, output = task.settings, run.folder
     bundle = output / task.description.id
+    share = _share(settings, group)
+    _make_ready(network, settings)
+    if group.first:
+        check_disk(task, network, output)
+    parts = int(group.agree(fitting_parts(task, network, share))[0])
+    if parts > 1:
+        notes.append(f"batches go through in {parts} parts, with the same result: memory is short")
     training_cases, held_out_cases = _cached(task, run, group)
     notes += sorted({note for case in training_cases for note in case.notes})
     run.tell(
@@ -182,11 +190,7 @@ def _train_and_score(
     batches = _batches(samples, settings, group, task.device)
     if frozen:
         module, batches = _from_tokens(task, network, samples, patch, run, group)
-    network.train()
-    network.backbone.requires_grad_(not frozen)
-    network.backbone.train(not frozen)
-    if settings.checkpointing:
-        network.backbone.vit.set_grad_checkpointing(True)
+    _make_ready(network, settings)
     optimiser = build_optimiser(
         module, settings.decoder_rate, task.backbone_rate, settings.layer_decay
     )
@@ -194,6 +198,7 @@ def _train_and_score(
         module, Objective(task.description, task.dataset.members), optimiser, task.device,
         task.precision, clip=CLIP, seed=settings.seed, compiled=settings.compiled, group=group,
     )  # fmt: skip
+    learner.parts = parts
     look = None
     if held_out_cases:
         look = quick_look(network, task.description, task.dataset, held_out_cases, task.device,
@@ -298,10 +303,8 @@ def _workers(settings: Settings, device: torch.device) -> int:
     return 0 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 2))
 
 
-def _batches(
-    source: Samples | TokenPool, settings: Settings, group: Group, device: torch.device
-) -> Batches:
-    """This process's share of each batch, from a step on."""
+def _share(settings: Settings, group: Group) -> int:
+    """Samples of a batch that this process computes."""
     share = settings.batch // group.world
     if share * group.world != settings.batch:
         raise MedDINOv3Error(
@@ -309,6 +312,23 @@ def _batches(
             f"A batch of {settings.batch} cannot be shared among {group.world} processes.",
             f"Choose a --batch that {group.world} divides.",
         )
+    return share
+
+
+def _make_ready(network: Segmenter, settings: Settings) -> None:
+    """Training mode; a frozen backbone stays as it is."""
+    network.train()
+    network.backbone.requires_grad_(not settings.frozen)
+    network.backbone.train(not settings.frozen)
+    if settings.checkpointing:
+        network.backbone.vit.set_grad_checkpointing(True)
+
+
+def _batches(
+    source: Samples | TokenPool, settings: Settings, group: Group, device: torch.device
+) -> Batches:
+    """This process's share of each batch, from a step on."""
+    share = _share(settings, group)
     workers = _workers(settings, device)
 
     def from_step(step: int) -> Iterator[tuple[Tensor, Tensor]]:
