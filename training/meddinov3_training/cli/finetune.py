@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from meddinov3_training.cli.torch_loading import loading_torch
 from meddinov3_training.cli.training_display import TrainingDisplay
 from meddinov3_training.presets import PRESETS
 
@@ -169,12 +170,13 @@ def finetune(
     **options: Any,
 ) -> None:
     """Train a model on DATASET, a folder in nnU-Net's raw layout (or the Decathlon's)."""
-    from meddinov3_training.crossvalidation import cross_validate as all_folds
-    from meddinov3_training.crossvalidation import is_cross_validation
-    from meddinov3_training.distributed import end as end_process
-    from meddinov3_training.finetune import finetune as one_run
-    from meddinov3_training.finetune import read_settings
-    from meddinov3_training.settings import EPOCH, Settings
+    with loading_torch():
+        from meddinov3_training.crossvalidation import cross_validate as all_folds
+        from meddinov3_training.crossvalidation import is_cross_validation
+        from meddinov3_training.distributed import end as end_process
+        from meddinov3_training.finetune import finetune as one_run
+        from meddinov3_training.finetune import read_settings
+        from meddinov3_training.settings import EPOCH, Settings
 
     if resume:
         settings = read_settings(output)
