@@ -165,7 +165,7 @@ def stopping(run: Path, fold: int) -> Callable[[Event], None]:
 
 def test_stop_leaves_an_ensemble_of_the_finished_folds(tmp_path: Path) -> None:
     dataset, base = write_dataset(tmp_path / "d", 3), narrow_base(tmp_path / "base", "x", "y")
-    run, settings = tmp_path / "run", quick(base, validation=None, name="m", steps=100)
+    run, settings = tmp_path / "run", quick(base, validation=None, name="m", steps=24)
     bundle = cross_validate(dataset, run, settings, stopping(run, 2))
     description, network = read_bundle(bundle)
     assert isinstance(network, Ensemble) and description.network.members == 2
@@ -184,7 +184,7 @@ def test_stop_leaves_an_ensemble_of_the_finished_folds(tmp_path: Path) -> None:
 def test_one_finished_fold_is_a_model_too(tmp_path: Path) -> None:
     dataset, base = write_dataset(tmp_path / "d", 2), narrow_base(tmp_path / "base", "x", "y")
     run = tmp_path / "run"
-    settings = quick(base, validation=None, name="m", steps=100)
+    settings = quick(base, validation=None, name="m", steps=24)
     bundle = cross_validate(dataset, run, settings, stopping(run, 1))
     assert read_description(bundle).network.members == 1
     result = segment(dataset / "imagesTr/case_0_0000.nrrd", load_model(str(bundle), device="cpu"))
@@ -247,7 +247,7 @@ def test_ctrl_c_is_told_for_the_whole(tmp_path: Path) -> None:
         cross_validate(
             dataset,
             tmp_path / "run",
-            quick(base, validation=None, name="m", steps=100),
+            quick(base, validation=None, name="m", steps=24),
             listener,
         )
     (event,) = told(tmp_path / "run", "interrupted")

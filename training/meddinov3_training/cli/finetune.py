@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from meddinov3_training.cli.torch_loading import loading_torch
 from meddinov3_training.cli.training_display import TrainingDisplay
 from meddinov3_training.presets import PRESETS
 
@@ -179,13 +180,14 @@ def finetune(
     **options: Any,
 ) -> None:
     """Train a model on DATASET, a folder in nnU-Net's raw layout (or the Decathlon's)."""
-    from meddinov3_training.crossvalidation import cross_validate as all_folds
-    from meddinov3_training.crossvalidation import is_cross_validation
-    from meddinov3_training.decisions import CHANGEABLE
-    from meddinov3_training.distributed import end as end_process
-    from meddinov3_training.finetune import finetune as one_run
-    from meddinov3_training.finetune import read_settings
-    from meddinov3_training.settings import EPOCH, Settings
+    with loading_torch():
+        from meddinov3_training.crossvalidation import cross_validate as all_folds
+        from meddinov3_training.crossvalidation import is_cross_validation
+        from meddinov3_training.decisions import CHANGEABLE
+        from meddinov3_training.distributed import end as end_process
+        from meddinov3_training.finetune import finetune as one_run
+        from meddinov3_training.finetune import read_settings
+        from meddinov3_training.settings import EPOCH, Settings
 
     changes: dict[str, Any] = {}
     if resume:
