@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from meddinov3.errors import MedDINOv3Error
+
+WAITS = (0.05, 0.1, 0.2, 0.4, 0.8) if sys.platform == "win32" else ()  # seconds
 
 
 @contextmanager
@@ -29,7 +33,7 @@ def whole_file(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush(temporary)
-        os.replace(temporary, target)
+        replace(temporary, target)
     except OSError as error:
         raise _cannot_write(target, error) from error
     finally:
@@ -53,11 +57,28 @@ def whole_folder(target: Path) -> Iterator[Path]:
         for path in temporary.rglob("*"):
             if path.is_file():
                 _flush(path)
-        os.replace(temporary, target)
+        replace(temporary, target)
     except OSError as error:
         raise _cannot_write(target, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename, as :func:`os.replace`.
+
+    On Windows a few more tries: a virus scanner or an indexer may hold a new file for a moment.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    for wait in WAITS:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    os.replace(source, target)
 
 
 def make_way(target: Path) -> None:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from meddinov3_training.interrupts import interrupts_held
+
 DECAY = 0.999
 
 
@@ -46,11 +48,13 @@ class MovingAverage:
         """Let the module have the average for a while."""
         parameters = dict(self._module.named_parameters())
         kept = {name: parameters[name].detach().clone() for name in self.weights}
-        self.put(self.weights)
         try:
+            with interrupts_held():
+                self.put(self.weights)
             yield
         finally:
-            self.put(kept)
+            with interrupts_held():  # half of each would be a third model
+                self.put(kept)
 
     @torch.no_grad()
     def put(self, weights: dict[str, Tensor]) -> None:

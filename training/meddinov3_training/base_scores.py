@@ -13,6 +13,7 @@ from meddinov3.description import ModelDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.inference.predictor import predict
 from meddinov3.model_store import find_model
+from meddinov3.progress import StopQuestion
 
 from meddinov3_training.dataset import Case, Dataset, read_case_label
 from meddinov3_training.metrics import dice_per_label
@@ -22,7 +23,7 @@ from meddinov3_training.validation import Scores, summary
 
 def score_base(
     base: str, dataset: Dataset, cases: Sequence[Case], device: torch.device, precision: str,
-    run: Run,
+    run: Run, stop: StopQuestion | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Dice of the base on the held-out cases; one ``base_validated`` event a case.
 
@@ -35,10 +36,14 @@ def score_base(
         cases: held out.
         device, precision: where and how to compute.
         run: told of each case.
+        stop: asked between slices.
 
     Returns:
         As :func:`meddinov3_training.validation.summary`, or ``{"why": ...}`` if the base is no
         model that could be compared.
+
+    Raises:
+        Cancelled: `stop` said so.
     """
     if not cases:
         return {"why": "no case is held out"}
@@ -58,7 +63,9 @@ def score_base(
     scores: dict[str, Scores] = {}
     for number, case in enumerate(cases, start=1):
         volume = case.read()
-        found = predict(volume, description, network, device, precision=precision).label_map
+        found = predict(
+            volume, description, network, device, precision=precision, stop=stop
+        ).label_map
         dice = dice_per_label(
             renumber(found, values), read_case_label(case, volume, dataset), dataset
         )

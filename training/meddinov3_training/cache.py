@@ -201,6 +201,8 @@ def build_cache(
         for number, record in zip(missing, in_threads(build, missing, workers), strict=True):
             records[number] = record
             steps.advance()
+            if steps.done < steps.total:
+                steps.check()
     offsets = description.sampling.slice_offsets
     return [
         _open(place, record, offsets)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from meddinov3.cases.records import is_library
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import nearest_axes
-from meddinov3.progress import ProgressCallback, Steps
+from meddinov3.progress import ProgressCallback, Steps, StopQuestion
 
 from meddinov3_training.check_case import ERROR, WARNING, CaseFacts, Defect, inspect_case
-from meddinov3_training.dataset import Dataset, read_dataset
+from meddinov3_training.dataset import Case, Dataset, read_dataset
+from meddinov3_training.in_threads import in_threads
 
 MANY = 30  # errors that one message lists
 NAMED = 5  # cases that one warning names
@@ -32,27 +32,35 @@ def check_folder(folder: Path, report: ProgressCallback | None = None) -> list[D
     return check_dataset(read_dataset(folder, complete=False), report)
 
 
-def check_dataset(dataset: Dataset, report: ProgressCallback | None = None) -> list[Defect]:
+def check_dataset(
+    dataset: Dataset,
+    report: ProgressCallback | None = None,
+    stop: StopQuestion | None = None,
+) -> list[Defect]:
     """Find every defect of a dataset; files may be missing, nothing is changed.
 
     Args:
         dataset: read with ``complete=False`` if missing files are to be among the defects.
         report: told after every case.
+        stop: asked between cases.
 
     Returns:
         Errors first, then warnings; those of the whole dataset before those of its cases.
+
+    Raises:
+        Cancelled: `stop` said so.
     """
-    steps = Steps("checking cases", len(dataset.cases), report)
+    steps = Steps("checking cases", len(dataset.cases), report, stop)
+
+    def inspect(case: Case) -> CaseFacts:
+        return inspect_case(case, dataset)
+
+    steps.check()
     facts = []
-    with ThreadPoolExecutor(READERS) as pool:
-        waiting = [pool.submit(inspect_case, case, dataset) for case in dataset.cases]
-        try:
-            for one in waiting:
-                facts.append(one.result())
-                steps.advance()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for one in in_threads(inspect, dataset.cases, READERS):
+        facts.append(one)
+        steps.advance()
+        steps.check()
     defects = _of_folder(dataset)
     for look in (_number, _absent_labels, _duplicates, _spacings, _slice_axes, _hounsfield):
         defects += look(dataset, facts)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from meddinov3.atomic import replace
 from meddinov3.bundle import sha256
 from meddinov3.errors import MedDINOv3Error
 from safetensors import SafetensorError
@@ -62,14 +63,15 @@ def write_checkpoint(
         # A tensor that shares memory with another, or is no block, cannot be stored as it is.
         stored = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
         save_file(stored, partial / TENSORS)
-        content = {"step": step, "sha256": sha256(partial / TENSORS), **facts}
+        digest, stamp = sha256(partial / TENSORS), _stamp(partial / TENSORS)
+        content = {"step": step, "sha256": digest, "stamp": stamp, **facts}
         (partial / FACTS).write_text(json.dumps(content) + "\n", encoding="utf-8", newline="\n")
         for path in (partial / TENSORS, partial / FACTS):
             _to_disk(path)
         _folder_to_disk(partial)
         if target.exists():  # a run went back and came here again
             shutil.rmtree(target)
-        os.replace(partial, target)
+        replace(partial, target)
         _folder_to_disk(place)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -78,9 +80,38 @@ def write_checkpoint(
             f"A checkpoint could not be written: {getattr(error, 'strerror', None) or error}.",
             "Free space on the disk, then continue with --resume: the last checkpoint is whole.",
         ) from error
-    for old in _steps(place)[:-KEPT]:
-        shutil.rmtree(place / f"{old:06d}", ignore_errors=True)
+    _prune(place, step)
     return target
+
+
+def _prune(place: Path, written: int) -> None:
+    """Keep the newest that are whole; a damaged one is of no use and takes nobody's place."""
+    kept = 1
+    for step in reversed(_steps(place)):
+        if step == written:
+            continue
+        if kept < KEPT and _is_whole(place / f"{step:06d}", step):
+            kept += 1
+        else:
+            shutil.rmtree(place / f"{step:06d}", ignore_errors=True)
+
+
+def _is_whole(folder: Path, step: int) -> bool:
+    """Whether a checkpoint is as it was written; its content is read if its file has changed."""
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if facts["step"] != step:
+            return False
+        tensors = folder / TENSORS
+        return bool(facts["stamp"] == _stamp(tensors) or facts["sha256"] == sha256(tensors))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size in bytes and time of change in ns."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def read_newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -93,6 +124,7 @@ def read_newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             if facts.pop("step") != step or facts.pop("sha256") != sha256(folder / TENSORS):
                 raise ValueError("its content was altered")
+            del facts["stamp"]
             return Checkpoint(step, load_file(folder / TENSORS), facts), notes
         except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
             notes.append(f"checkpoint {step} is damaged and passed over ({error})")

@@ -16,19 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from meddinov3.bundle import read_bundle, update_description, write_bundle
-from meddinov3.errors import MedDINOv3Error
+from meddinov3.errors import Cancelled, MedDINOv3Error
 from meddinov3.model_store import DESCRIPTION_FILE
 from meddinov3.network.segmenter import Ensemble, first_member
 
+from meddinov3_training.checkpoint import FOLDER as CHECKPOINTS
 from meddinov3_training.dataset import read_dataset
+from meddinov3_training.decisions import budget_note, with_budget
+from meddinov3_training.evaluation.results import SCORES, read_scores, write_scores
 from meddinov3_training.finetune import finetune
-from meddinov3_training.run import CONFIG, EVENTS, Event, Run
+from meddinov3_training.fold_progress import FoldProgress, events_in, fold_folder
+from meddinov3_training.run import CONFIG, Event, Outer, Run, check_place
+from meddinov3_training.run_report import write_run_report
 from meddinov3_training.settings import Settings
 from meddinov3_training.split import fold_count
 from meddinov3_training.task import slug
 from meddinov3_training.validation import Scores, summary
+from meddinov3_training.watcher import end_told, stop_question
 
-KIND = "cross-validation.json"
+KIND, PLAN = "cross-validation.json", "plan.json"
 
 
 def cross_validate(
@@ -45,16 +51,19 @@ def cross_validate(
         dataset_folder: see :func:`finetune`.
         output: new or empty; gets a folder for each fold.
         settings: choices; a time budget is for all folds together.
-        listener: told the events of the folds, and ``fold`` before each.
+        listener: told the events of the folds, and ``fold`` and ``progress`` of the whole.
         resume: go on with what is missing.
 
     Returns:
-        The ensemble's folder.
+        The ensemble's folder; of the folds that were finished, if somebody stopped it.
 
     Raises:
-        MedDINOv3Error: see :func:`finetune`; or somebody stopped a fold.
+        MedDINOv3Error: see :func:`finetune`.
+        Cancelled: somebody stopped it before a fold was finished.
     """
+    check_place(dataset_folder, output)
     settings.check()
+    asked, settings = settings, with_budget(settings)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise MedDINOv3Error(
             "bad-settings",
@@ -70,7 +79,7 @@ def cross_validate(
     name = settings.name or slug(dataset.name)
     run = Run(output, listener)
     run.open(resume)
-    try:
+    with end_told(run):
         ids = sorted(case.id for case in dataset.cases)
         known = _known_ids(output)
         if known is not None and known != ids:
@@ -81,16 +90,13 @@ def cross_validate(
             )
         run.write_json(KIND, {"cases": ids})
         run.save(CONFIG, settings)
-        bundles = []
-        for fold in range(count):
-            run.tell("fold", fold=fold, of=count)
-            bundles.append(_fold(dataset_folder, output, settings, name, fold, count, listener))
-        return _join(bundles, output, name, [label.name for label in dataset.labels], run)
-    except MedDINOv3Error as error:
-        run.tell("error", code=error.code, message=error.message, remedy=error.remedy)
-        raise
-    finally:
-        run.close()
+        for note in budget_note(asked, settings):
+            run.tell("warning", text=note)
+        finished = _folds(dataset_folder, run, settings, name, count, listener)
+        if not finished:
+            run.tell("stopped", model=None, folds=0, of=count, text=_nothing(output, name))
+            raise Cancelled("stopped before a fold was finished")
+        return _join(finished, count, name, [label.name for label in dataset.labels], run)
 
 
 def is_cross_validation(folder: Path) -> bool:
@@ -106,57 +112,74 @@ def _known_ids(folder: Path) -> list[str] | None:
     return found
 
 
+def _folds(
+    dataset_folder: Path,
+    run: Run,
+    settings: Settings,
+    name: str,
+    count: int,
+    listener: Callable[[Event], None] | None,
+) -> list[Path]:
+    """Train the folds in turn; bundles of those that are finished, fewer if somebody stops."""
+    progress, stop = FoldProgress(run, listener, count), stop_question(run)
+    finished: list[Path] = []
+    for fold in range(count):
+        if stop():
+            break
+        progress.begin(fold)
+        folder = fold_folder(run.folder, fold)
+        try:
+            bundle = _fold(dataset_folder, folder, settings, name, fold, count, run, progress)
+        except Cancelled:
+            break
+        if not _finished(folder):
+            break
+        progress.end()
+        finished.append(bundle)
+    progress.draw()
+    return finished
+
+
 def _fold(
     dataset_folder: Path,
-    output: Path,
+    folder: Path,
     settings: Settings,
     name: str,
     fold: int,
     count: int,
-    listener: Callable[[Event], None] | None,
+    run: Run,
+    progress: FoldProgress,
 ) -> Path:
     """Train a fold, go on with it, or find it done; returns its bundle."""
-    folder = output / f"fold_{fold}"
     bundle = folder / name
     if (bundle / DESCRIPTION_FILE).is_file() and _finished(folder):
         return bundle
     seconds = None if settings.seconds is None else settings.seconds / count
     own = dataclasses.replace(settings, name=name, fold=fold, validation=None, seconds=seconds)
-    begun = (folder / CONFIG).is_file()
-    if not begun:
-        shutil.rmtree(folder, ignore_errors=True)  # killed before anything was learnt
-    made = finetune(dataset_folder, folder, own, listener, resume=begun)
-    if not _finished(folder):
-        raise MedDINOv3Error(
-            "stopped",
-            f"Fold {fold} was stopped; its model is in '{folder.name}'.",
-            "There is no ensemble of fewer folds: start again to have one.",
-        )
-    return made
+    learning = not (bundle / DESCRIPTION_FILE).is_file() or (folder / CHECKPOINTS).is_dir()
+    begun = (folder / CONFIG).is_file() and learning
+    if not begun:  # nothing was learnt, or somebody stopped it half-way
+        shutil.rmtree(folder, ignore_errors=True)
+    return finetune(dataset_folder, folder, own, progress, resume=begun, outer=Outer(run, count))
 
 
 def _finished(folder: Path) -> bool:
-    return any(event["event"] == "done" for event in _events(folder))
+    return any(event["event"] == "done" for event in events_in(folder))
 
 
-def _events(folder: Path) -> list[Event]:
-    found = []
-    for line in (folder / EVENTS).read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:  # cut off by a crash
-            continue
-    return found
+def _nothing(output: Path, name: str) -> str:
+    kept = f"fold_0/{name}"
+    there = (
+        f"the model of the first fold as it was lies in '{kept}'"
+        if (output / kept / DESCRIPTION_FILE).is_file()
+        else "there is no model"
+    )
+    return f"Stopped before a fold was finished: {there}. Add --resume to go on."
 
 
-def _join(bundles: list[Path], output: Path, name: str, labels: list[str], run: Run) -> Path:
-    """One bundle of all folds' networks, with the folds' scores."""
-    read = [read_bundle(bundle) for bundle in bundles]
-    network = Ensemble(first_member(member) for _, member in read)
-    scores: dict[str, Scores] = {}
-    for bundle in bundles:
-        events = _events(bundle.parent)
-        scores |= {e["case"]: e["dice"] for e in events if e["event"] == "validated"}
+def _join(finished: list[Path], count: int, name: str, labels: list[str], run: Run) -> Path:
+    """One bundle of the finished folds' networks, with the folds' scores."""
+    read = [read_bundle(bundle) for bundle in finished]
     first = read[0][0]
     if any(
         (d.sampling, d.channels, d.labels) != (first.sampling, first.channels, first.labels)
@@ -167,22 +190,55 @@ def _join(bundles: list[Path], output: Path, name: str, labels: list[str], run: 
             "The folds were trained by different plans: the dataset changed in between.",
             "Start a new cross-validation.",
         )
-    record: dict[str, Any] = {**first.training, "folds": len(bundles), "cases": len(scores)}
+    members = [first_member(member) for _, member in read]
+    scores: dict[str, Scores] = {}
+    for bundle in finished:
+        events = events_in(bundle.parent)
+        scores |= {str(e["case"]): e["dice"] for e in events if e["event"] == "validated"}
+    record: dict[str, Any] = {**first.training, "folds": len(finished), "cases": len(scores)}
     record.pop("fold", None)
     record["minutes"] = round(sum(d.training["minutes"] for d, _ in read), 1)
     record["steps"] = sum(d.training["steps"] for d, _ in read)
+    record["stopped_early"] = len(finished) < count
     result = summary(scores, labels)
     result["kind"] = "cross-validation: each case scored by the fold that has not seen it"
     description = dataclasses.replace(
         first,
-        network=dataclasses.replace(first.network, members=len(bundles)),
+        network=dataclasses.replace(first.network, members=len(finished)),
         training=record,
     )
-    folder = output / name
+    folder = run.folder / name
     shutil.rmtree(folder, ignore_errors=True)
+    network = Ensemble(members) if len(members) > 1 else members[0]
     description = write_bundle(folder, description, network)
     update_description(folder, dataclasses.replace(description, scores=result))
+    _keep_scores(finished, name, run)
+    shutil.copyfile(finished[0].parent / PLAN, run.folder / PLAN)
     for number, (case, dice) in enumerate(scores.items(), start=1):
         run.tell("validated", case=case, dice=dice, number=number, of=len(scores))
-    run.tell("done", model=name, steps=record["steps"], scores=result)
+    said: dict[str, str] = {}
+    if len(finished) < count:
+        said["text"] = (
+            f"Stopped after {len(finished)} of {count} folds: the model is the ensemble of these, "
+            f"scored on their {len(scores)} cases. Add --resume to train the others."
+        )
+    run.tell("stopped" if said else "done", model=name, steps=record["steps"], scores=result,
+             folds=len(finished), of=count, **said)  # fmt: skip
+    try:
+        write_run_report(run.folder)
+    except Exception as error:
+        run.tell("warning", text=f"the report could not be written: {error}")
     return folder
+
+
+def _keep_scores(finished: list[Path], name: str, run: Run) -> None:
+    """``scores.json`` over the held-out cases of all folds."""
+    try:
+        each = [read_scores(bundle.parent / SCORES) for bundle in finished]
+    except MedDINOv3Error as error:  # of a run whose scores somebody removed
+        run.tell("warning", text=f"scores.json is not written: {error.message}")
+        return
+    cases = sorted((case for one in each for case in one.cases), key=lambda case: case.case)
+    note = "Each case was scored by the network of the fold that has not seen it."
+    whole = dataclasses.replace(each[0], name=name, cases=tuple(cases), notes=(note,))
+    write_scores(run.folder / SCORES, whole)

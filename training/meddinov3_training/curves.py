@@ -135,10 +135,39 @@ def draw(curves: Curves, form: str = "png") -> bytes:
     for axis in axes:
         _style(axis)
     _time_axis(figure, axes[0], curves)
-    target = io.BytesIO()
-    metadata = {"Date": None} if form == "svg" else None
-    figure.savefig(target, format=form, dpi=110, metadata=metadata)
-    return target.getvalue()
+    return _written(figure, form)
+
+
+def draw_folds(folds: dict[int, Curves], form: str = "png") -> bytes:
+    """Loss and pseudo Dice of the folds of a cross-validation against the step.
+
+    Args:
+        folds: by number, each with a loss.
+        form: ``png`` or ``svg``.
+    """
+    from matplotlib.figure import Figure
+
+    both = any(curves.dice for curves in folds.values())
+    figure = Figure(figsize=(9.4, 5.6 if both else 3.4), layout="constrained", facecolor="white")
+    axes = figure.subplots(2 if both else 1, 1, sharex=True, squeeze=False)[:, 0]
+    for fold, curves in folds.items():
+        colour = (BLUE, *COLOURS)[fold % (len(COLOURS) + 1)]
+        steps, _, smooth = curves.smoothed_loss()
+        shown = slice(None, None, max(1, len(steps) // POINTS))
+        axes[0].plot(steps[shown], smooth[shown], color=colour, lw=1.6, label=f"fold {fold}")
+        if curves.dice:
+            steps, dice = _line(curves.dice)
+            axes[1].plot(steps, dice, color=colour, lw=1.6, marker="o", ms=3)
+    axes[0].set_ylabel("loss, running mean")
+    axes[0].legend(loc="upper right", ncols=min(5, len(folds)), frameon=False, fontsize=9)
+    if both:
+        axes[1].set_ylabel("pseudo Dice of held-out slices")
+        axes[1].set_ylim(0.0, 1.0)
+    axes[-1].set_xlabel("step")
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    for axis in axes:
+        _style(axis)
+    return _written(figure, form)
 
 
 class Curve:
@@ -213,6 +242,13 @@ def _time_axis(figure: Figure, axis: Any, curves: Curves) -> None:
                    [f"{t:g} {unit}" for t in times])  # fmt: skip
     top.tick_params(colors="#4a5562", labelsize=8.5, length=3)
     top.spines["top"].set_color(LINE)
+
+
+def _written(figure: Figure, form: str) -> bytes:
+    target = io.BytesIO()
+    metadata = {"Date": None} if form == "svg" else None
+    figure.savefig(target, format=form, dpi=110, metadata=metadata)
+    return target.getvalue()
 
 
 def _style(axis: Any) -> None:

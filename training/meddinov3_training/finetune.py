@@ -6,33 +6,33 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from meddinov3 import __version__
 from meddinov3.bundle import update_description, write_bundle
-from meddinov3.errors import MedDINOv3Error
+from meddinov3.errors import Cancelled, MedDINOv3Error
 from meddinov3.inference.device import choose_device
 from meddinov3.model_store import DESCRIPTION_FILE
 from meddinov3.network.segmenter import Segmenter
 from meddinov3.plain_json import from_plain
-from meddinov3.progress import Progress
 from torch import Tensor, nn
 
-from meddinov3_training.base import SCRATCH
+from meddinov3_training.base_scores import score_base
 from meddinov3_training.cache import CachedCase, build_cache, cache_bytes
 from meddinov3_training.checkpoint import remove_checkpoints
 from meddinov3_training.curves import Curve, read_events
-from meddinov3_training.dataset import content_hash
+from meddinov3_training.decisions import budget_note, changed, decide, with_budget
 from meddinov3_training.distributed import Group, join
 from meddinov3_training.intensity_changes import load_changes
 from meddinov3_training.learner import Learner
 from meddinov3_training.loop import Batches, Loop, Outcome, Schedule
+from meddinov3_training.needs import check_disk, fitting_parts
 from meddinov3_training.objective import Objective
 from meddinov3_training.optimiser import CLIP, build_optimiser
-from meddinov3_training.run import CONFIG, EVENTS, Event, Run
+from meddinov3_training.run import CONFIG, EVENTS, Event, Outer, Run, check_place
 from meddinov3_training.run_report import write_run_report
 from meddinov3_training.samples import Samples, loader
 from meddinov3_training.settings import Settings
@@ -43,9 +43,9 @@ from meddinov3_training.tokens import (
     TokenSegmenter,
     encode,
     seconds_spent,
-    too_large_for_cpu,
 )
 from meddinov3_training.validation import quick_look, validate
+from meddinov3_training.watcher import end_told, progress_told, stop_question
 
 Listener = Callable[[Event], None]
 
@@ -57,36 +57,51 @@ def finetune(
     listener: Listener | None = None,
     *,
     resume: bool = False,
+    outer: Outer | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train a model on a dataset.
 
     Args:
         dataset_folder: nnU-Net's raw layout or a Decathlon folder; never changed.
         output: the run's folder, new or empty.
-        settings: choices; when continuing, those of the run count.
+        settings: choices; when continuing, those of the run count. Without steps and time the
+            budget is that of the device.
         listener: told every event of ``events.jsonl``.
         resume: continue the run in `output` from its last checkpoint.
+        outer: the cross-validation that this is a fold of.
+        changes: with `resume`, settings to take over, see :data:`decisions.CHANGEABLE`.
 
     Returns:
         The model bundle's folder, inside `output`.
 
     Raises:
         MedDINOv3Error: a defect of the dataset, the base or the settings.
+        Cancelled: the watcher stopped it before there was a model.
     """
+    if not resume:
+        check_place(dataset_folder, output)
     Run.check(output, resume)
+    notes: list[str] = []
     if resume:
-        settings = read_settings(output)
+        settings, notes = changed(read_settings(output), changes or {})
         if (output / EVENTS).is_file() and _ended(output):
             raise MedDINOv3Error(
                 "run-ended",
                 f"The run in '{output.name}' has ended; its model lies there.",
                 "To train on, start a new run with that model as --base.",
             )
+    else:
+        settings.check()
+        asked, settings = settings, with_budget(settings)
+        notes = budget_note(asked, settings)
     settings.check()
     load_changes(settings.augmentation)  # a missing library should show now
     group, device = join(choose_device(settings.device))
     try:
-        return _finetune(dataset_folder, output, settings, listener, resume, group, device)
+        return _finetune(
+            dataset_folder, output, settings, listener, resume, group, device, outer, notes
+        )
     finally:
         group.leave()
 
@@ -115,42 +130,51 @@ def _finetune(
     resume: bool,
     group: Group,
     device: torch.device,
+    outer: Outer | None,
+    said: list[str],
 ) -> Path:
-    task = prepare(dataset_folder, settings, device, output if resume else None)
-    settings = task.settings
-    network, notes = build_network(task)
-    run = Run(output, listener, silent=not group.first)
+    run = Run(output, listener, silent=not group.first, outer=None if outer is None else outer.run)
     run.open(resume)
-    if group.first:
-        board = TensorBoard(output)
-        run.listeners += [Curve(output), board]
-        notes += [board.note] if board.note else []
-    try:
-        run.save(CONFIG, settings)
-        run.save("fingerprint.json", task.fingerprint)
-        run.save("plan.json", task.plan)
-        bundle = _train_and_score(task, network, notes, run, resume, group)
-    except MedDINOv3Error as error:
-        run.tell("error", code=error.code, message=error.message, remedy=error.remedy)
-        raise
-    except Exception as error:  # whoever watches the events must learn that nothing comes any more
-        run.tell(
-            "error",
-            code="internal",
-            message=f"{type(error).__name__}: {error}",
-            remedy="Please report it with the log; --resume goes on from the last checkpoint.",
-        )
-        raise
-    finally:
-        run.close()
-    return bundle
+    with end_told(run, group):
+        if group.first:  # alone: the others need not read every case too
+            report, stop = progress_told(run), stop_question(run)
+            task = prepare(
+                dataset_folder, settings, device, output if resume else None, report, stop
+            )
+            network, notes = build_network(task)
+            task = decide(task, network)
+            board = TensorBoard(output)
+            run.listeners += [Curve(output), board]
+            notes += [board.note] if board.note else []
+            for file in (task.fingerprint, task.plan, task.cases):
+                run.save(file.file, file)
+            run.save(CONFIG, task.settings)  # last: where it lies, the others do
+            if resume and said:
+                run.tell("changed", text=f"continued with {', '.join(said)}")
+            for note in task.left_aside:
+                run.tell("warning", text=note)
+            notes += [] if resume else said
+        group.wait()
+        if not group.first:
+            task = prepare(dataset_folder, settings, device, output)
+            network, notes = build_network(task)
+            task = decide(task, network)
+        return _train_and_score(task, network, notes, run, resume, group, outer)
 
 
 def _train_and_score(
-    task: Task, network: Segmenter, notes: list[str], run: Run, resume: bool, group: Group
-) -> Path:
+    task: Task, network: Segmenter, notes: list[str], run: Run, resume: bool, group: Group,
+    outer: Outer | None,
+) -> Path:  # fmt: skip
     settings, output = task.settings, run.folder
     bundle = output / task.description.id
+    share = _share(settings, group)
+    _make_ready(network, settings)
+    if group.first:
+        check_disk(task, network, output)
+    parts = int(group.agree(fitting_parts(task, network, share))[0])
+    if parts > 1:
+        notes.append(f"batches go through in {parts} parts, with the same result: memory is short")
     training_cases, held_out_cases = _cached(task, run, group)
     notes += sorted({note for case in training_cases for note in case.notes})
     run.tell(
@@ -159,7 +183,7 @@ def _train_and_score(
         labels=[label.name for label in task.dataset.labels], processes=group.world,
         notes=[*task.warnings, *task.plan.reasons, *notes],
     )  # fmt: skip
-    frozen = _is_frozen(task, network)
+    frozen = bool(settings.frozen)
     samples = Samples(training_cases, task.description, settings.augmentation, settings.seed)
     patch = task.description.sampling.patch
     assert patch is not None
@@ -167,11 +191,7 @@ def _train_and_score(
     batches = _batches(samples, settings, group, task.device)
     if frozen:
         module, batches = _from_tokens(task, network, samples, patch, run, group)
-    network.train()
-    network.backbone.requires_grad_(not frozen)
-    network.backbone.train(not frozen)
-    if settings.checkpointing:
-        network.backbone.vit.set_grad_checkpointing(True)
+    _make_ready(network, settings)
     optimiser = build_optimiser(
         module, settings.decoder_rate, task.backbone_rate, settings.layer_decay
     )
@@ -179,14 +199,17 @@ def _train_and_score(
         module, Objective(task.description, task.dataset.members), optimiser, task.device,
         task.precision, clip=CLIP, seed=settings.seed, compiled=settings.compiled, group=group,
     )  # fmt: skip
+    learner.parts = parts
     look = None
     if held_out_cases:
         look = quick_look(network, task.description, task.dataset, held_out_cases, task.device,
                           task.precision)  # fmt: skip
+    folds = 1 if outer is None else outer.folds
+    schedule = Schedule(settings.steps, settings.seconds, task.base.warmup, folds)
     loop = Loop(
-        learner, batches, Schedule(settings.steps, settings.seconds, task.base.warmup), run,
-        group=group, batch=settings.batch, checkpoint_seconds=settings.checkpoint_seconds,
-        look=look, spent=seconds_spent(output / "tokens") if frozen else 0.0,
+        learner, batches, schedule, run, group=group, batch=settings.batch,
+        checkpoint_seconds=settings.checkpoint_seconds, look=look,
+        spent=seconds_spent(output / "tokens") if frozen else 0.0,
     )  # fmt: skip
     if resume:
         loop.resume()
@@ -211,7 +234,7 @@ def _keep(
         "version": __version__, "torch": torch.__version__, "device": task.device.type,
         "precision": task.precision, "steps": outcome.step, "batch": settings.batch,
         "processes": group.world, "minutes": round(outcome.seconds / 60, 1),
-        "cases": len(task.training), "dataset_sha256": content_hash(task.training),
+        "cases": len(task.training), "dataset_sha256": task.cases.content,
         "seed": settings.seed, "decoder_rate": settings.decoder_rate,
         "base": Path(settings.base).name,
         "backbone_rate": 0.0 if frozen else task.backbone_rate, "frozen": frozen,
@@ -223,12 +246,24 @@ def _keep(
     if bundle.exists():  # of a run that was cut off between here and its end
         shutil.rmtree(bundle)
     description = write_bundle(bundle, description, network)
-    scores = validate(
-        network, description, task.dataset, task.held_out, task.device, task.precision, run
-    )
-    update_description(bundle, dataclasses.replace(description, scores=scores))
-    event = "stopped" if outcome.stopped else "done"
-    run.tell(event, model=description.id, steps=outcome.step, scores=scores)
+    scores, base, said = {}, {}, {}
+    try:
+        scores = validate(
+            network, description, task.dataset, task.held_out, task.device, task.precision, run,
+            stop_question(run),
+        )  # fmt: skip
+        update_description(bundle, dataclasses.replace(description, scores=scores))
+        if settings.fold is None:  # the folds of a cross-validation would repeat it
+            base = score_base(
+                settings.base, task.dataset, task.held_out, task.device, task.precision, run,
+                stop_question(run),
+            )  # fmt: skip
+    except Cancelled:
+        lost = "the base has no scores" if scores else "the model carries no scores"
+        said = {"text": f"Stopped while scoring held-out cases: {lost}."}
+    event = "stopped" if outcome.stopped or said else "done"
+    run.tell(event, model=description.id, steps=outcome.step, scores=scores,
+             base_scores=base, **said)  # fmt: skip
     _finish(run)
 
 
@@ -255,8 +290,9 @@ def _cached(task: Task, run: Run, group: Group) -> tuple[list[CachedCase], list[
 
     def build() -> list[CachedCase]:
         return build_cache(
-            cases, task.dataset, task.description, folder, workers=2, report=_passed_on(run)
-        )
+            cases, task.dataset, task.description, folder, workers=2, report=progress_told(run),
+            stop=stop_question(run) if group.first else None,
+        )  # fmt: skip
 
     if group.first:
         size = cache_bytes(cases, task.dataset)
@@ -268,14 +304,6 @@ def _cached(task: Task, run: Run, group: Group) -> tuple[list[CachedCase], list[
     return made[: len(task.training)], made[len(task.training) :]
 
 
-def _passed_on(run: Run) -> Callable[[Progress], None]:
-    def report(progress: Progress) -> None:
-        run.tell("preparing", what=progress.phase, done=progress.done, total=progress.total,
-                 left=progress.seconds_left and round(progress.seconds_left))  # fmt: skip
-
-    return report
-
-
 def _workers(settings: Settings, device: torch.device) -> int:
     """Processes that prepare samples: none on a processor, which has no cores to spare."""
     if settings.workers is not None:
@@ -283,10 +311,8 @@ def _workers(settings: Settings, device: torch.device) -> int:
     return 0 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 2))
 
 
-def _batches(
-    source: Samples | TokenPool, settings: Settings, group: Group, device: torch.device
-) -> Batches:
-    """This process's share of each batch, from a step on."""
+def _share(settings: Settings, group: Group) -> int:
+    """Samples of a batch that this process computes."""
     share = settings.batch // group.world
     if share * group.world != settings.batch:
         raise MedDINOv3Error(
@@ -294,6 +320,23 @@ def _batches(
             f"A batch of {settings.batch} cannot be shared among {group.world} processes.",
             f"Choose a --batch that {group.world} divides.",
         )
+    return share
+
+
+def _make_ready(network: Segmenter, settings: Settings) -> None:
+    """Training mode; a frozen backbone stays as it is."""
+    network.train()
+    network.backbone.requires_grad_(not settings.frozen)
+    network.backbone.train(not settings.frozen)
+    if settings.checkpointing:
+        network.backbone.vit.set_grad_checkpointing(True)
+
+
+def _batches(
+    source: Samples | TokenPool, settings: Settings, group: Group, device: torch.device
+) -> Batches:
+    """This process's share of each batch, from a step on."""
+    share = _share(settings, group)
     workers = _workers(settings, device)
 
     def from_step(step: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -302,18 +345,6 @@ def _batches(
         return loader(source, share, first, count, workers, stride=settings.batch)
 
     return from_step
-
-
-def _is_frozen(task: Task, network: Segmenter) -> bool:
-    """Whether the backbone stays as it is: as asked, or where training it is hopeless."""
-    patch = task.description.sampling.patch
-    if task.settings.frozen is not None or patch is None:
-        return bool(task.settings.frozen)
-    return (
-        task.device.type == "cpu"
-        and not task.settings.base.startswith(SCRATCH)
-        and too_large_for_cpu(network.backbone, patch)
-    )
 
 
 def _from_tokens(
@@ -331,7 +362,8 @@ def _from_tokens(
         wanted = 10**9 if settings.steps is None else settings.steps * settings.batch
         count = encode(
             samples, network.backbone, patch, folder, task.device, task.precision,
-            seconds=settings.seconds, wanted=wanted, report=_passed_on(run),
+            seconds=settings.seconds, wanted=wanted, report=progress_told(run),
+            stop=stop_question(run),
         )  # fmt: skip
         run.tell("warning", text=f"the backbone stays frozen: the decoder learns from the tokens "
                  f"of {count} augmented samples")  # fmt: skip

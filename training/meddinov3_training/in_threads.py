@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -18,6 +19,9 @@ def in_threads(
 ) -> Iterator[Result]:
     """The function's results in the order of `items`.
 
+    No more is begun than one item beyond what the threads work on: while the caller does not ask,
+    they run dry.
+
     Args:
         function: of one item; reading, unpacking and numpy's loops run outside Python's lock,
             so that threads pay, and nothing has to be sent to another process.
@@ -28,8 +32,14 @@ def in_threads(
         yield from map(function, items)
         return
     with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Result]] = deque()
         try:
-            yield from pool.map(function, items)
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         except BaseException:  # what has not begun need not begin any more
             pool.shutdown(cancel_futures=True)
             raise

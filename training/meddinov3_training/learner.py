@@ -159,7 +159,7 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         free_cached_memory(self._device)
         if self.parts >= batch or self._group.world > 1:
-            raise MedDINOv3Error(
+            raise MedDINOv3Error(  # several processes would have to agree in the midst of a step
                 "out-of-memory",
                 f"Memory ran out with {-(-batch // self.parts)} sample(s) at a time.",
                 "Choose a smaller --batch or --largest-patch, a smaller base, or --checkpointing.",
@@ -206,7 +206,8 @@ class Learner:
                 f"The checkpoint belongs to another network: {str(error).splitlines()[0]}",
                 "Start a new run.",
             ) from error
-        self._scaler.load_state_dict(facts["scaler"])
+        if facts["scaler"]:  # empty unless the precision was fp16
+            self._scaler.load_state_dict(facts["scaler"])
         self.parts, self._skipped = facts["parts"], facts["skipped"]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from meddinov3_training.checkpoint import read_newest, write_checkpoint
 from meddinov3_training.distributed import Group
+from meddinov3_training.interrupts import interrupts_held
 from meddinov3_training.learner import Learner
 from meddinov3_training.optimiser import rate_factor
 from meddinov3_training.run import Run
@@ -35,11 +36,13 @@ class Schedule:
         steps: number of steps; or
         seconds: of training.
         warmup: share of the run.
+        folds: runs that share the budget which the user gave.
     """
 
     steps: int | None
     seconds: float | None
     warmup: float
+    folds: int = 1
 
     def done(self, step: int, elapsed: float) -> float:
         """Share of the run that is over after `step` steps and `elapsed` seconds."""
@@ -125,10 +128,13 @@ class Loop:
         try:
             stopped = self._steps()
         except KeyboardInterrupt:
-            self.store()
-            self._run.tell("interrupted", step=self.step)
+            with interrupts_held():
+                self.store()
+                self._run.tell("interrupted", step=self.step)
             raise
         self.store()
+        if stopped:
+            self._run.forget_command()
         return Outcome(self.step, self.elapsed, stopped)
 
     def store(self) -> None:
@@ -165,8 +171,9 @@ class Loop:
             images, values = next(batches)
             waited += time.monotonic() - begin
             rate = rate_factor(done, self._schedule.warmup)
-            losses.append(self._learner.learn(images, values, self.step + 1, rate))
-            self.step += 1
+            with interrupts_held():  # weights, their average and the step's number go together
+                losses.append(self._learner.learn(images, values, self.step + 1, rate))
+                self.step += 1
             self._tell_notes()
             if self.step - first == LOOKED_AT[0]:
                 speed_from = self.elapsed
@@ -197,16 +204,18 @@ class Loop:
         self._run.tell("resumed", step=self.step)
 
     def _check_budget(self, step_seconds: float) -> None:
-        seconds = self._schedule.seconds
+        step_seconds = self._group.agree(step_seconds)[0]  # by one clock: all refuse, or none
+        seconds, folds = self._schedule.seconds, self._schedule.folds
         if self._taken_up:  # steps were done before
             return
         if seconds is None or seconds / step_seconds >= FEWEST_STEPS:
             return
-        needed = math.ceil(FEWEST_STEPS * step_seconds / 60)
+        needed = math.ceil(folds * FEWEST_STEPS * step_seconds / 60)
+        each = f" for each of {folds} folds" if folds > 1 else ""
         raise MedDINOv3Error(
             "budget-too-small",
-            f"A step takes {step_seconds:.1f} s here, so {seconds / 60:.1f} min are "
-            f"{seconds / step_seconds:.0f} steps; fewer than {FEWEST_STEPS} teach little.",
+            f"A step takes {step_seconds:.1f} s here, so {folds * seconds / 60:.1f} min are "
+            f"{seconds / step_seconds:.0f} steps{each}; fewer than {FEWEST_STEPS} teach little.",
             f"Give --budget {needed}m or more, or a smaller --batch, --largest-patch or base.",
         )
 

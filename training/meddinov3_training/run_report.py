@@ -12,17 +12,24 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.labels import Label, default_colour
 from meddinov3.progress import time_in_words
 
-from meddinov3_training.curves import EVENTS, Curves, Event, draw, read_events
+from meddinov3_training.curves import EVENTS, Curves, Event, draw, draw_folds, read_events
 from meddinov3_training.evaluation import page, report
 from meddinov3_training.evaluation.evaluate import DEFAULT_TOLERANCE, METRICS, Evaluation
 from meddinov3_training.evaluation.plots import distribution_plot
 from meddinov3_training.evaluation.results import DEFINITIONS, SCORES, read_scores
 from meddinov3_training.evaluation.scores import CaseScore, LabelScore
 from meddinov3_training.evaluation.statistics import few_cases
+from meddinov3_training.fold_progress import fold_curves
 
 REPORT = "report.html"
-HAPPENED = ("warning", "paused", "resumed", "stopped", "error")
+HAPPENED = ("warning", "changed", "paused", "resumed", "stopped", "error")
+WENT_ON = ("done", "stopped", "start", "resumed", "fold", "progress", "step", "validated")
 DICE = METRICS[0]
+FOLDS = (
+    "Running mean of the loss, and pseudo Dice, of each fold's network. Every score below is of a "
+    "case that the network which segmented it has not seen; the ensemble of all networks cannot "
+    "be scored on cases that some of them have seen."
+)
 
 
 def write_run_report(folder: Path) -> Path:
@@ -50,21 +57,22 @@ def write_run_report(folder: Path) -> Path:
     evaluation = _scores(folder, events)
     done, start = last.get("done", {}), last.get("start", {})
     name = str(done.get("model") or config.get("name") or folder.resolve().name)
-    state = "" if done else "stopped early" if "stopped" in last else "not finished"
+    state = _state(events)
     path = folder / REPORT
     page.write_page(
         path,
         str(config.get("title") or f"Training of {name}"),
         ", ".join(filter(None, (
-            name, _cases(start), _place(start), state,
+            name, _folds(done or last.get("stopped", {})), _cases(start), _place(start), state,
         ))),
         page.tiles(_facts(evaluation, curves, events, done)),
-        page.warning(_failure(last)),
+        page.warning(_failure(events)),
         _curves(curves),
+        _curves_of_folds(folder),
         *_scored(evaluation),
         _happened(start, events),
         _settings("The plan", "What followed from the data.", plan),
-        _settings("Settings", "What was asked for; empty ones followed from the data.", config),
+        _settings("Settings", "What was asked for, and what was decided in its stead.", config),
         _definitions(evaluation),
     )  # fmt: skip
     return path
@@ -121,6 +129,9 @@ def _facts(
         _, overall = evaluation.means(DICE)
         remark = f"{report.interval(DICE, overall)}, {overall.cases} held-out cases"
         facts.append(("Mean Dice", report.figure(DICE, overall.mean), remark))
+    base = (done.get("base_scores") or {}).get("mean_dice")
+    if base is not None:
+        facts.append(("The base", report.figure(DICE, base), "mean Dice on the same cases"))
     steps = done.get("steps") or max(curves.loss, default=None)
     if steps is not None:
         facts.append(("Steps", f"{steps:,}", ""))
@@ -147,6 +158,14 @@ def _curves(curves: Curves) -> str:
     )
     drawn = page.picture(draw(curves, "svg"), "svg+xml", "Loss and pseudo Dice by step")
     return page.section("Training", f"Loss, and in bold its running mean.{more}", drawn)
+
+
+def _curves_of_folds(folder: Path) -> str:
+    folds = {fold: curves for fold, curves in fold_curves(folder).items() if curves.loss}
+    if not folds:
+        return ""
+    drawn = page.picture(draw_folds(folds, "svg"), "svg+xml", "Loss and pseudo Dice by fold")
+    return page.section("Training of the folds", FOLDS, drawn)
 
 
 def _scored(evaluation: Evaluation | None) -> list[str]:
@@ -216,12 +235,19 @@ def _happened(start: Event, events: list[Event]) -> str:
     return page.section("What happened", "", page.facts(told)) if told else ""
 
 
-def _failure(last: dict[str, Event]) -> str:
-    error = last.get("error")
-    if error is None or "done" in last:
+def _failure(events: list[Event]) -> str:
+    """The error that a run ended with; one that it was taken up again after is none."""
+    last = next((e for e in reversed(events) if e["event"] in ("error", *WENT_ON)), None)
+    if last is None or last["event"] != "error":
         return ""
-    return page.without_paths(f"The run ended with an error: {error.get('message', 'unknown')} "
-                              f"{error.get('remedy', '')}".strip())  # fmt: skip
+    return page.without_paths(f"The run ended with an error: {last.get('message', 'unknown')} "
+                              f"{last.get('remedy', '')}".strip())  # fmt: skip
+
+
+def _state(events: list[Event]) -> str:
+    """How it ended, if it did not come to its end."""
+    last = next((e["event"] for e in reversed(events) if e["event"] in WENT_ON), "")
+    return {"done": "", "stopped": "stopped early"}.get(str(last), "not finished")
 
 
 def _settings(heading: str, intro: str, content: dict[str, Any]) -> str:
@@ -252,6 +278,10 @@ def _cases(start: Event) -> str:
     if "training" not in start:
         return ""
     return f"{start['training']} training cases, {start.get('held_out', 0)} held out"
+
+
+def _folds(end: Event) -> str:
+    return f"{end['folds']} of {end['of']} folds" if "folds" in end and "of" in end else ""
 
 
 def _place(start: Event) -> str:

@@ -20,12 +20,14 @@ RESERVED = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Choices of a run; whatever is None follows from the data or the device.
+    """Choices of a run; whatever is None or ``auto`` follows from the data or the device.
+
+    The ``config.json`` of a run holds what was decided instead, as far as results depend on it.
 
     Attributes:
         base: see :func:`meddinov3_training.base.read_base`.
         steps: optimiser steps; or
-        seconds: wall time in which the schedule ends. One of the two is given.
+        seconds: wall time in which the schedule ends. Without either the device decides.
         batch: slices a step, over all processes.
         name: id of the model.
         validation: cases held out and scored at the end; None for a fifth.
@@ -89,9 +91,11 @@ class Settings:
             MedDINOv3Error: all of it, in one sentence.
         """
         numbers = (*(self.spacing or ()), self.decoder_rate, self.seconds or 1.0)
-        if (self.steps is None) == (self.seconds is None):
+        if self.steps is not None and self.seconds is not None:
             raise MedDINOv3Error(
-                "no-budget", "Give either steps or a time budget.", "For example --budget 30m."
+                "two-budgets",
+                "Give either steps or a time budget, not both.",
+                "For example --budget 30m.",
             )
         problems = [
             (self.seconds is not None and self.seconds <= 0, "the budget is zero"),

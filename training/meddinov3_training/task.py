@@ -13,12 +13,15 @@ from meddinov3.description import ModelDescription, Purpose
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.inference.device import choose_precision
 from meddinov3.network.segmenter import Segmenter
+from meddinov3.progress import ProgressCallback, Steps, StopQuestion
 
 from meddinov3_training.base import Base, base_offsets, read_base
 from meddinov3_training.check import check_dataset, require_sound
+from meddinov3_training.checkpoint import FOLDER as CHECKPOINTS
 from meddinov3_training.dataset import Case, Dataset, read_case_label, read_dataset
 from meddinov3_training.fingerprint import Fingerprint, read_fingerprint
 from meddinov3_training.plan import Plan, make_plan
+from meddinov3_training.run_cases import FILE, RunCases
 from meddinov3_training.settings import RESERVED, Settings
 from meddinov3_training.split import Split, fold_split, random_split
 
@@ -38,7 +41,9 @@ class Task:
         plan: what follows from that.
         description: of the model to be.
         device, precision: where and how to compute.
+        cases: the cases' content at the beginning of the run.
         warnings: what is odd about the dataset, in words.
+        left_aside: what was added to the dataset since the run began, in words.
     """
 
     dataset: Dataset
@@ -51,7 +56,9 @@ class Task:
     description: ModelDescription
     device: torch.device
     precision: str
+    cases: RunCases
     warnings: tuple[str, ...] = ()
+    left_aside: tuple[str, ...] = ()
 
     @property
     def backbone_rate(self) -> float:
@@ -61,7 +68,12 @@ class Task:
 
 
 def prepare(
-    dataset_folder: Path, settings: Settings, device: torch.device, run: Path | None
+    dataset_folder: Path,
+    settings: Settings,
+    device: torch.device,
+    run: Path | None,
+    report: ProgressCallback | None = None,
+    stop: StopQuestion | None = None,
 ) -> Task:
     """Read the dataset and the base, and decide what follows from them.
 
@@ -70,22 +82,32 @@ def prepare(
         settings: choices.
         device: where to compute.
         run: folder of a run that is continued, or None.
+        report, stop: progress and the question whether to stop, asked between cases.
 
     Raises:
         MedDINOv3Error: a defect of the dataset, the base or the settings.
+        Cancelled: `stop` said so.
     """
+    if run is not None and (run / FILE).is_file():
+        return _taken_up(dataset_folder, settings, device, run)
+    if run is not None and (run / CHECKPOINTS).is_dir():
+        raise MedDINOv3Error(
+            "bad-run", f"'{run.name}' lacks {FILE}: what it was trained on is not known.",
+            "Start a new run.",
+        )  # fmt: skip
     precision = choose_precision(settings.precision, device)
     dataset = read_dataset(dataset_folder, complete=False)
-    defects = [] if run is not None else check_dataset(dataset)
+    defects = check_dataset(dataset, report, stop)
     require_sound(defects)
     training, held_out = _split(dataset, settings)
     if settings.slice_offsets is None:
         settings = dataclasses.replace(settings, slice_offsets=base_offsets(settings.base))
     offsets = settings.slice_offsets or (0.0,)
     base = read_base(settings.base, len(dataset.channels) * len(offsets))
+    cases = RunCases.of(dataset, training, held_out, base.network.backbone_hash)
     # Folds share one plan, as in nnU-Net, so that their networks can be averaged.
     seen = training if settings.fold is None else dataset.cases
-    fingerprint = _fingerprint(dataset, seen, held_out, run)
+    fingerprint = _fingerprint(dataset, seen, held_out, report, stop)
     plan = make_plan(
         dataset, fingerprint, spacing=settings.spacing, largest_patch=settings.largest_patch,
         slice_offsets=offsets, mirror=settings.mirror, trained_on=settings.trained_on,
@@ -95,7 +117,34 @@ def prepare(
     description = _describe(name, dataset, plan, base, len(training), settings)
     return Task(
         dataset, training, held_out, settings, base, fingerprint, plan, description, device,
-        precision, (*(str(defect) for defect in defects), *plan.warnings),
+        precision, cases, (*(str(defect) for defect in defects), *plan.warnings),
+    )  # fmt: skip
+
+
+def _taken_up(dataset_folder: Path, settings: Settings, device: torch.device, run: Path) -> Task:
+    """The task of a run that is continued: nothing is decided again."""
+    try:
+        cases = RunCases.from_json((run / FILE).read_text(encoding="utf-8"))
+        fingerprint = Fingerprint.from_json((run / Fingerprint.file).read_text(encoding="utf-8"))
+        plan = Plan.from_json((run / Plan.file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MedDINOv3Error(
+            "bad-run", f"What the run decided cannot be read: {error}.", "Start a new run."
+        ) from error
+    found = read_dataset(dataset_folder, complete=False)
+    dataset, training, held_out, notes = cases.take_up(found)
+    base = read_base(settings.base, len(plan.channels) * len(plan.sampling.slice_offsets))
+    if base.network.backbone_hash != cases.backbone_hash:
+        raise MedDINOv3Error(
+            "base-changed",
+            f"'{Path(settings.base).name}' is not the base that this run began with.",
+            "Put it back as it was, or start a new run.",
+        )
+    name = settings.name or slug(dataset.name)
+    description = _describe(name, dataset, plan, base, len(training), settings)
+    return Task(
+        dataset, training, held_out, settings, base, fingerprint, plan, description, device,
+        choose_precision(settings.precision, device), cases, plan.warnings, tuple(notes),
     )  # fmt: skip
 
 
@@ -105,7 +154,7 @@ def build_network(task: Task) -> tuple[Segmenter, list[str]]:
     network = Segmenter(
         backbone_shape(task.description),
         task.description.network.outputs,
-        _drop_path(task),
+        drop_path(task),
         task.base.layer_scale,
     )
     notes = task.base.load_into(network, [label.name for label in task.dataset.labels])
@@ -114,7 +163,7 @@ def build_network(task: Task) -> tuple[Segmenter, list[str]]:
     return network.to(task.device), notes
 
 
-def _drop_path(task: Task) -> float:
+def drop_path(task: Task) -> float:
     """As asked for; a narrow backbone has no capacity to spare."""
     if task.settings.drop_path is not None:
         return task.settings.drop_path
@@ -127,21 +176,17 @@ def _fingerprint(
     dataset: Dataset,
     cases: tuple[Case, ...],
     held_out: tuple[Case, ...],
-    run: Path | None,
+    report: ProgressCallback | None,
+    stop: StopQuestion | None,
 ) -> Fingerprint:
-    """Of `cases`; that of a run which is continued, if it is still right."""
-    if run is not None and (run / "fingerprint.json").is_file():
-        found = Fingerprint.from_json((run / "fingerprint.json").read_text(encoding="utf-8"))
-        if [case.id for case in found.cases] != [case.id for case in cases]:
-            raise MedDINOv3Error(
-                "dataset-changed",
-                "The dataset has other cases than when this run began.",
-                "Start a new run, perhaps with the last one's model as --base.",
-            )
-        return found
-    fingerprint = read_fingerprint(dataset, cases)
-    for case in held_out:  # a defect should show now, not after hours of training
+    """Of `cases`; the others are read too, so that their defects show."""
+    fingerprint = read_fingerprint(dataset, cases, report, stop=stop)
+    unread = [case for case in held_out if case not in cases]
+    steps = Steps("looking at held-out cases", len(unread), report, stop)
+    for case in unread:  # a defect should show now, not after hours of training
+        steps.check()
         read_case_label(case, case.read(), dataset)
+        steps.advance()
     return fingerprint
 
 

@@ -1,16 +1,19 @@
 """Training a decoder on tokens that a frozen backbone computed once.
 
 On a CPU a large backbone cannot be trained: a sample costs teraflops. The augmented samples of the
-run's beginning are encoded once, kept as half-precision tokens in a memory-mapped file, and drawn
-again and again while the decoder learns.
+run's beginning are encoded once, kept on disk as half-precision tokens, and drawn again and again
+while the decoder learns. Files are written as files, since a full disk kills who writes through a
+map, and mapped for the moment of a read only, since Windows removes no file that is mapped.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,15 +24,18 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.inference.device import autocast
 from meddinov3.network.backbone import LEVELS, PATCH, Backbone
 from meddinov3.network.segmenter import Segmenter
-from meddinov3.progress import ProgressCallback, Steps
+from meddinov3.progress import ProgressCallback, Steps, StopQuestion
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+from meddinov3_training.array_file import ArrayFile, ArrayWriter
 
 TOKENS, VALUES, INDEX = "tokens.npy", "values.npy", "tokens.json"
 TIME_SHARE = 0.4  # of the budget, for encoding
 DISK_SHARE = 0.5  # of what is free
 FEWEST, MOST = 32, 4096  # samples
 WITHOUT_BUDGET = 400
+HALF, WORD = np.dtype(np.float16), np.dtype(np.uint16)
 NOTED_EVERY = 16  # samples between notes of how far the encoding is
 
 
@@ -68,25 +74,20 @@ class TokenPool(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self._folder, self._seed = folder, seed
+        self._seed = seed
         self._count = json.loads((folder / INDEX).read_text(encoding="utf-8"))["count"]
-        self._maps: tuple[np.ndarray, np.ndarray] | None = None
+        self._paths = folder / TOKENS, folder / VALUES
+        self._files = [ArrayFile.of(path) for path in self._paths]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Tokens (N, W) float32 and label values (rows, columns) int64."""
-        if self._maps is None:  # here, so that each process opens its own
-            self._maps = (
-                np.load(self._folder / TOKENS, mmap_mode="r"),
-                np.load(self._folder / VALUES, mmap_mode="r"),
-            )
         turn, place = divmod(index, self._count)
         order = np.random.default_rng((self._seed, turn)).permutation(self._count)
-        number = order[place]
-        tokens, values = (np.array(array[number]) for array in self._maps)
+        tokens, values = (
+            file.read(path, int(order[place]))
+            for file, path in zip(self._files, self._paths, strict=True)
+        )
         return torch.from_numpy(tokens).float(), torch.from_numpy(values.astype(np.int64))
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_maps": None}
 
 
 def sample_bytes(width: int, patch: tuple[int, int]) -> int:
@@ -133,6 +134,7 @@ def encode(
     seconds: float | None,
     wanted: int,
     report: ProgressCallback | None = None,
+    stop: StopQuestion | None = None,
 ) -> int:
     """Encode the first samples; what an interrupted run had encoded is kept.
 
@@ -145,47 +147,50 @@ def encode(
         seconds: budget of the whole run, or None.
         wanted: samples that the run will draw at most.
         report: told after each.
+        stop: asked before each.
 
     Returns:
         The number of samples.
+
+    Raises:
+        MedDINOv3Error: the disk is full; what was noted is kept.
+        Cancelled: `stop` said so; the same holds.
     """
     index = folder / INDEX
     facts = _known(index)
     shape = (patch[0] // PATCH * (patch[1] // PATCH), LEVELS * backbone.width)
-    if facts is None or facts["shape"] != list(shape):
+    if facts is None or facts["shape"] != list(shape) or not _holds(folder, facts["encoded"]):
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        with _told(folder):
+            folder.mkdir(parents=True)
         begin = time.monotonic()
         for number in range(2):
             _tokens(backbone, samples[number][0], device, precision)
-        spent = max((time.monotonic() - begin) / 2, 1e-6)
+        each = max((time.monotonic() - begin) / 2, 1e-6)
         size, free = sample_bytes(backbone.width, patch), shutil.disk_usage(folder).free
-        count = pool_size(seconds, spent, size, free, wanted)
-        for name, kind, each in ((TOKENS, np.float16, shape), (VALUES, np.uint16, patch)):
-            made = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-                folder / name, "w+", kind, (count, *each)
-            )
-            made.flush()
-            del made
+        count = pool_size(seconds, each, size, free, wanted)
         facts = {"count": count, "encoded": 0, "shape": list(shape), "seconds": 0.0}
         _note(index, facts)
-    tokens = np.load(folder / TOKENS, mmap_mode="r+")
-    values = np.load(folder / VALUES, mmap_mode="r+")
-    count, encoded = facts["count"], facts["encoded"]
-    begin = time.monotonic()
-    steps = Steps("computing tokens", count - encoded, report)
-    for number in range(encoded, count):
-        image, labels = samples[number]
-        tokens[number] = _tokens(backbone, image, device, precision)
-        values[number] = labels.numpy()
-        if (number + 1) % NOTED_EVERY == 0 or number + 1 == count:
-            tokens.flush()
-            values.flush()
-            spent = facts["seconds"] + time.monotonic() - begin
-            _note(index, {**facts, "encoded": number + 1, "seconds": spent})
-        steps.advance()
-    del tokens, values
-    return int(count)
+    count, encoded, spent = int(facts["count"]), int(facts["encoded"]), float(facts["seconds"])
+    steps = Steps("computing tokens", count - encoded, report, stop)
+    with (
+        _told(folder),
+        ArrayWriter(folder / TOKENS, (count, *shape), HALF, encoded) as tokens,
+        ArrayWriter(folder / VALUES, (count, *patch), WORD, encoded) as values,
+    ):
+        for number in range(encoded, count):
+            steps.check()
+            begin = time.monotonic()  # here, so that a pause costs nothing of the budget
+            image, labels = samples[number]
+            tokens.append(_tokens(backbone, image, device, precision))
+            values.append(labels.numpy())
+            spent += time.monotonic() - begin
+            if (number + 1) % NOTED_EVERY == 0 or number + 1 == count:
+                tokens.to_disk()
+                values.to_disk()
+                _note(index, {**facts, "encoded": number + 1, "seconds": spent})
+            steps.advance()
+    return count
 
 
 def seconds_spent(folder: Path) -> float:
@@ -212,6 +217,28 @@ def _known(index: Path) -> dict[str, Any] | None:
         return found if {"count", "encoded", "shape", "seconds"} <= set(found) else None
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _holds(folder: Path, samples: int) -> bool:
+    """Whether the files hold as many samples as were noted."""
+    try:
+        return samples == 0 or all(
+            ArrayFile.of(folder / name).whole >= samples for name in (TOKENS, VALUES)
+        )
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MedDINOv3Error(
+            "disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cannot-write",
+            f"Tokens could not be kept in '{folder}': {error.strerror or error}.",
+            "Free space there, then continue with --resume: what is computed is kept.",
+        ) from error
 
 
 def _note(index: Path, facts: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from meddinov3.inference.decision import decide
 from meddinov3.inference.device import autocast
 from meddinov3.inference.predictor import predict
 from meddinov3.network.segmenter import Segmenter
+from meddinov3.progress import Progress, Steps, StopQuestion
 
 from meddinov3_training.cache import CachedCase
 from meddinov3_training.dataset import Case, Dataset, read_case_label
@@ -28,6 +30,8 @@ from meddinov3_training.metrics import dice_per_label
 from meddinov3_training.run import Run
 
 SLICES_LOOKED_AT = 24
+SCORING = "scoring held-out cases"
+SCORING_TOLD = 5.0  # seconds between events within a case
 
 Scores = dict[str, float | None]
 
@@ -84,6 +88,7 @@ def validate(
     device: torch.device,
     precision: str,
     run: Run,
+    stop: StopQuestion | None = None,
 ) -> dict[str, Any]:
     """Score held-out cases through the engine's own inference.
 
@@ -91,14 +96,24 @@ def validate(
 
     Returns:
         What the model's description says of them.
+
+    Raises:
+        Cancelled: `stop` said so; there is no ``scores.json``.
     """
     structures = DatasetLabels(dataset.labels, dataset.members, dataset.regions, dataset.ignore)
     tolerances = resolve_tolerances(structures, DEFAULT_TOLERANCE, {})
     scores: dict[str, Scores] = {}
     found = []
+    steps = Steps(SCORING, len(cases), None, stop)
+    begin = time.monotonic()
     for number, case in enumerate(cases):
+        report = _slices_told(run, case.id, number, len(cases), begin)
+        report(Progress(SCORING, 0, 1))
+        steps.check()
         volume = case.read()
-        prediction = predict(volume, description, network, device, precision=precision)
+        prediction = predict(
+            volume, description, network, device, precision=precision, report=report, stop=stop
+        )
         reference = read_case_label(case, volume, dataset)
         i, j, k = volume.grid.spacing
         score = score_case(
@@ -106,11 +121,32 @@ def validate(
         )
         found.append(score)
         scores[case.id] = {name: label.dice for name, label in score.labels.items()}
-        run.tell("validated", case=case.id, dice=scores[case.id], number=number + 1, of=len(cases))
+        left = (time.monotonic() - begin) / (number + 1) * (len(cases) - number - 1)
+        run.tell("validated", case=case.id, dice=scores[case.id], number=number + 1,
+                 of=len(cases), left=round(left))  # fmt: skip
     if found:
         evaluation = Evaluation(description.id, structures, tolerances, tuple(found))
         write_scores(run.folder / SCORES, evaluation)
     return summary(scores, [label.name for label in dataset.labels])
+
+
+def _slices_told(
+    run: Run, case: str, number: int, count: int, begin: float
+) -> Callable[[Progress], None]:
+    """Tell how far scoring is within a case, at its begin and every few seconds."""
+    told: list[float] = []
+
+    def report(progress: Progress) -> None:
+        now = time.monotonic()
+        if told and now - told[-1] < SCORING_TOLD:
+            return
+        told.append(now)
+        done = (number + progress.done / max(1, progress.total)) / count
+        left = round((now - begin) / done * (1 - done)) if done else None
+        run.tell("scoring", what=SCORING, case=case, number=number + 1, of=count,
+                 done=round(done, 4), left=left)  # fmt: skip
+
+    return report
 
 
 def summary(scores: dict[str, Scores], names: Sequence[str]) -> dict[str, Any]:

@@ -395,3 +395,29 @@ def test_a_missing_file_is_told_before_anything_is_done(
     assert outcome.code == 1
     assert "gone.nii.gz" in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("[WinError 126] Error loading c10.dll"), ImportError("No module named torch"),
+     RuntimeError("operator torchvision::nms does not exist")],
+    ids=lambda e: type(e).__name__,
+)  # fmt: skip
+def test_a_torch_that_does_not_load_is_no_traceback(
+    meddinov3: Command, model: Path, scan: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, error: Exception,
+) -> None:  # fmt: skip
+    class Broken:
+        """Finds torch, and fails as a damaged one does."""
+
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "meddinov3.segmentation":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "meddinov3.segmentation", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    outcome = meddinov3("segment", scan, "-o", tmp_path / "out", "--model", model)
+    assert outcome.code == 1
+    assert "torch cannot be loaded" in outcome.err and str(error).split("]")[-1][:20] in outcome.err
+    assert "pip install --force-reinstall torch torchvision" in outcome.err
+    assert "Traceback" not in outcome.err

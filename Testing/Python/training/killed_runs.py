@@ -28,8 +28,9 @@ START = (
 
 def command(dataset: Path, base: Path, run: Path, *more: str) -> list[str]:
     code = START.format(paths=[str(ROOT / "Logic"), str(ROOT / "training")])
-    return [sys.executable, "-c", code, "finetune", str(dataset), "--base", str(base),
-            "--output", str(run), *OPTIONS, *more]  # fmt: skip
+    begun = [] if "--resume" in more else ["--base", str(base), *OPTIONS]
+    return [sys.executable, "-c", code, "finetune", str(dataset), "--output", str(run), *begun,
+            *more]  # fmt: skip
 
 
 def environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,24 @@ def test_the_newest_two_are_kept_in_order_of_number(tmp_path: Path) -> None:
     assert steps(tmp_path) == ["1000000", "999999"]
     found, _ = read_newest(tmp_path)
     assert found is not None and found.step == 1_000_000
+
+
+def test_a_damaged_one_takes_no_place_among_the_two(tmp_path: Path) -> None:
+    for step in (10, 20, 30):
+        write_checkpoint(tmp_path, step, TENSORS, {})
+    (tmp_path / "checkpoints/000030/state.safetensors").write_bytes(b"rubbish")
+    write_checkpoint(tmp_path, 25, TENSORS, {})  # continued from 20
+    assert steps(tmp_path) == ["000020", "000025"]
+    (tmp_path / "checkpoints/000020/state.json").write_text("{")
+    write_checkpoint(tmp_path, 40, TENSORS, {})
+    assert steps(tmp_path) == ["000025", "000040"]
+
+
+def test_a_copied_checkpoint_counts(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1, TENSORS, {})
+    os.utime(tmp_path / "checkpoints/000001/state.safetensors", (1, 1))
+    write_checkpoint(tmp_path, 2, TENSORS, {})
+    assert steps(tmp_path) == ["000001", "000002"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "facts", "missing"])

@@ -291,3 +291,27 @@ def test_a_run_that_failed_says_so(tmp_path: Path) -> None:
     html = write_run_report(tmp_path).read_text(encoding="utf-8")
     assert "ended with an error: Loss is not finite. Lower the rates." in html
     assert "nothing is known about the model" in html
+
+
+@pytest.mark.parametrize("end", ["done", "stopped", "step"])
+def test_an_error_that_was_mended_is_not_the_end(tmp_path: Path, end: str) -> None:
+    error = {"event": "error", "seconds": 1.0, "message": "The disk is full.", "remedy": "Free it."}
+    later = [
+        {"event": "resumed", "seconds": 0.5, "step": 3},
+        {"event": "step", "seconds": 0.7, "step": 4, "loss": 0.5},
+    ]
+    if end != "step":
+        later.append({"event": end, "seconds": 2.0, "model": "m", "steps": 9, "scores": {}})
+
+    def page(*events: dict[str, Any]) -> str:
+        lines = "".join(json.dumps(event) + "\n" for event in events)
+        (tmp_path / "events.jsonl").write_text(lines, encoding="utf-8")
+        return write_run_report(tmp_path).read_text(encoding="utf-8")
+
+    assert "The run ended with an error: The disk is full." in page(error)
+    mended = page(error, *later)
+    assert "ended with an error" not in mended
+    assert "The disk is full. Free it." in mended, "what happened is still told"
+    assert ("stopped early" in mended) == (end == "stopped")
+    assert ("not finished" in mended) == (end == "step")
+    assert "ended with an error" in page(*later, error)

@@ -124,7 +124,10 @@ def test_a_defect_of_a_held_out_case_shows_before_training(tmp_path: Path) -> No
         save(dataset / "labelsTr" / f"case_{number}.nrrd", np.full((12, 40, 32), number + 7))
     with pytest.raises(MedDINOv3Error):
         finetune(dataset, tmp_path / "run", quick(base, steps=10**6))
-    assert not (tmp_path / "run").exists(), "the corrected command should find no obstacle"
+    assert [e["event"] for e in events_of(tmp_path / "run")][-1] == "error", "watchers must know"
+    write_dataset(dataset, 3)
+    assert finetune(dataset, tmp_path / "run", quick(base)).is_dir(), "mended, it finds no obstacle"
+    assert told(tmp_path / "run", "error") == []
 
 
 def test_a_model_survives_scoring_that_fails(

@@ -16,7 +16,8 @@ from meddinov3_training.cli import meddinov3
 from meddinov3_training.dataset import Case, read_case_label, read_dataset
 from meddinov3_training.recipes import RECIPES, find_recipe
 from meddinov3_training.recipes.convert import convert
-from meddinov3_training.recipes.recipe import PRESET
+from meddinov3_training.recipes.recipe import BACKBONE, BATCH, PRESET, STEPS
+from meddinov3_training.settings import Settings
 
 SHAPE = (4, 6, 8)  # (k, j, i)
 
@@ -328,6 +329,29 @@ def test_printed_conversion_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "2 cases were found; the release has 489" in output
     assert "2 cases lie in" in output
     assert len(read_dataset(tmp_path / "datasets" / "kits23").cases) == 2
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_printed_training_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real command takes the line apart; only the training itself is left out."""
+    calls: list[tuple[Path, Path, Settings]] = []
+
+    def train(dataset: Path, output: Path, settings: Settings, *_: object, **more: bool) -> Path:
+        assert more == {"resume": False}
+        settings.check()
+        calls.append((dataset, output, settings))
+        return output / "model"
+
+    monkeypatch.setattr("meddinov3_training.finetune.finetune", train)
+    (printed,) = (line.strip() for line in run("recipe", name).splitlines() if "finetune" in line)
+    program, *words = shlex.split(printed)
+    assert program == "meddinov3"
+    result = CliRunner().invoke(meddinov3, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    ((dataset, output, settings),) = calls
+    assert (dataset, output) == (Path("datasets") / name, Path("runs") / name)
+    assert (settings.preset, settings.steps, settings.batch) == (PRESET, STEPS, BATCH)
+    assert (settings.base, settings.decoder_rate, settings.backbone_rate) == (BACKBONE, 3e-4, 3e-5)
 
 
 def test_misspelt_name_tells_the_names() -> None:

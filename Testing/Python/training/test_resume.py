@@ -243,7 +243,7 @@ def test_what_cannot_be_continued_is_refused(tmp_path: Path, dataset: Path, base
     with pytest.raises(MedDINOv3Error) as caught:
         finetune(dataset, run, quick(base))
     assert caught.value.code == "run-exists" and "--resume" in caught.value.remedy
-    other = write_dataset(tmp_path / "other", 5)
+    other = write_dataset(tmp_path / "other", 2)
     with pytest.raises(MedDINOv3Error) as caught:
         finetune(other, run, quick(base), resume=True)
     assert caught.value.code == "dataset-changed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from conftest import describe
 from meddinov3.bundle import backbone_shape, read_bundle
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.network.segmenter import Segmenter
+from meddinov3_training.array_file import ArrayWriter
 from meddinov3_training.finetune import finetune
 from meddinov3_training.tokens import (
     FEWEST,
@@ -100,6 +102,54 @@ def test_encoding_goes_on_where_it_was_cut_off(tmp_path: Path, network: Segmente
         assert torch.equal(
             TokenPool(tmp_path / "t", 1)[index][0], TokenPool(tmp_path / "whole", 1)[index][0]
         )
+
+
+def test_a_full_disk_is_an_error_and_what_was_computed_is_kept(
+    tmp_path: Path, network: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, written = ArrayWriter.append, []
+
+    def append(self: ArrayWriter, plane: np.ndarray) -> None:
+        written.append(plane)
+        if len(written) == 75:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, plane)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrayWriter, "append", append)
+        with pytest.raises(MedDINOv3Error) as caught:
+            encoded(tmp_path / "t", network, Numbered())
+    assert caught.value.code == "disk-full"
+    assert "No space left" in caught.value.message
+    rest = Numbered()
+    assert encoded(tmp_path / "t", network, rest) == 40
+    assert rest.drawn == list(range(32, 40))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells its maps")
+def test_no_token_file_stays_mapped(tmp_path: Path, network: Segmenter) -> None:
+    """On Windows the folder could not be removed then; and a map dies where the disk is full."""
+    tokens = str(tmp_path / "t")
+    mapped: list[bool] = []
+
+    class Watched(Numbered):
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+            mapped.append(tokens in Path("/proc/self/maps").read_text())
+            return super().__getitem__(index)
+
+    encoded(tmp_path / "t", network, Watched())
+    pool = TokenPool(tmp_path / "t", 3)
+    pool[0]
+    assert not any(mapped) and tokens not in Path("/proc/self/maps").read_text()
+
+
+def test_token_files_cut_short_are_made_anew(tmp_path: Path, network: Segmenter) -> None:
+    encoded(tmp_path / "t", network, Numbered())
+    with open(tmp_path / "t/tokens.npy", "rb+") as stream:
+        stream.truncate(1000)
+    again = Numbered()
+    encoded(tmp_path / "t", network, again)
+    assert len(again.drawn) >= 40
 
 
 def test_how_many_are_encoded() -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import click
 
-REINSTALL = (
-    "Install torch and torchvision again, both at once and of versions made for each other: "
-    "pip install --force-reinstall torch torchvision. If another package is named, install that."
-)
+from meddinov3_training.cli.torch_loading import REINSTALL, reason
 
 
 @click.command()
@@ -21,9 +18,8 @@ def doctor(device: str, quick: bool) -> None:
     try:
         from meddinov3.doctor import examine
     except Exception as error:  # a torch that does not load raises anything
-        said = (str(error).strip().splitlines() or [""])[0]
         click.secho("!!  ", fg="red", nl=False)
-        click.echo(f"torch: cannot be loaded: {type(error).__name__}: {said}")
+        click.echo(f"torch: cannot be loaded: {reason(error)}")
         click.echo(f"    What to do: {REINSTALL}")
         raise SystemExit(1) from None
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from meddinov3_training.cli.torch_loading import loading_torch
 from meddinov3_training.cli.training_display import TrainingDisplay
 from meddinov3_training.presets import PRESETS
 
@@ -63,7 +65,11 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
     type=click.Path(path_type=Path),
     help="The run's folder, new; the model lies in it at the end.",
 )
-@click.option("--budget", type=Duration(), help="Wall time in which the schedule ends, e.g. 30m.")
+@click.option(
+    "--budget",
+    type=Duration(),
+    help="Wall time in which the schedule ends, e.g. 30m; by default 1h on a GPU, 30m on a CPU.",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Or a number of optimiser steps.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Or of nnU-Net's epochs: 250 steps.")
 @click.option("--name", help="Id of the model.")
@@ -151,7 +157,12 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
     is_flag=True,
     help="All folds in turn, and an ensemble of them; the budget is for all together.",
 )
-@click.option("--resume", is_flag=True, help="Continue the run in --output as it was begun.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the run in --output as it was begun; only --decoder-rate, --backbone-rate, "
+    "--device, --precision, --workers and --checkpoint-every may be given anew.",
+)
 @click.option("--compile", "compiled", is_flag=True, help="Let torch.compile fuse the network.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
@@ -169,21 +180,26 @@ def finetune(
     **options: Any,
 ) -> None:
     """Train a model on DATASET, a folder in nnU-Net's raw layout (or the Decathlon's)."""
-    from meddinov3_training.crossvalidation import is_cross_validation
-    from meddinov3_training.distributed import end as end_process
-    from meddinov3_training.finetune import finetune as run
-    from meddinov3_training.finetune import read_settings
-    from meddinov3_training.settings import EPOCH, Settings
+    with loading_torch():
+        from meddinov3_training.crossvalidation import cross_validate as all_folds
+        from meddinov3_training.crossvalidation import is_cross_validation
+        from meddinov3_training.decisions import CHANGEABLE
+        from meddinov3_training.distributed import end as end_process
+        from meddinov3_training.finetune import finetune as one_run
+        from meddinov3_training.finetune import read_settings
+        from meddinov3_training.settings import EPOCH, Settings
 
+    changes: dict[str, Any] = {}
     if resume:
         settings = read_settings(output)
         cross_validate = is_cross_validation(output)
+        changes = _changes(click.get_current_context(), () if cross_validate else CHANGEABLE)
     else:
         if spacing is not None and len(spacing) != 2:
             raise click.UsageError("--spacing takes two numbers.")
         if base is None:
             raise click.UsageError("Say what to start from with --base.")
-        if sum(given is not None for given in (budget, epochs, options["steps"])) != 1:
+        if sum(given is not None for given in (budget, epochs, options["steps"])) > 1:
             raise click.UsageError("Give one of --budget, --epochs and --steps.")
         if epochs is not None:
             options["steps"] = epochs * EPOCH
@@ -194,12 +210,39 @@ def finetune(
             slice_offsets=context,
             **options,  # type: ignore[arg-type]
         )
-    if cross_validate:
-        from meddinov3_training.crossvalidation import cross_validate as run
     with TrainingDisplay() as display:
-        bundle = run(dataset, output, settings, display, resume=resume)
+        if cross_validate:
+            bundle = all_folds(dataset, output, settings, display, resume=resume)
+        else:
+            bundle = one_run(dataset, output, settings, display, resume=resume, changes=changes)
     if os.environ.get("RANK", "0") == "0":  # under torchrun one process talks
         click.echo(
             f"The model lies in {bundle}; try: meddinov3 segment SCAN -o OUT --model {bundle}"
         )
     end_process()
+
+
+def _changes(context: click.Context, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """What was typed beside --resume.
+
+    Args:
+        context: of the call.
+        allowed: names of the options that a run which is continued takes over.
+
+    Raises:
+        MedDINOv3Error: anything else was typed.
+    """
+    from meddinov3_training.decisions import refused
+
+    typed = {
+        parameter.name or "": parameter.opts[0]
+        for parameter in context.command.params
+        if isinstance(parameter, click.Option)
+        and context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
+    }
+    for name in ("resume", "output"):
+        typed.pop(name, None)
+    fixed = [option for name, option in typed.items() if name not in allowed]
+    if fixed:
+        raise refused(fixed, allowed)
+    return {name: context.params[name] for name in typed}

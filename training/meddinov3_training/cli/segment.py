@@ -14,6 +14,7 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import find_model
 
 from meddinov3_training.cli.progress import progress_bar
+from meddinov3_training.cli.torch_loading import loading_torch
 
 if TYPE_CHECKING:
     from meddinov3.segmentation import Segmentation
@@ -98,11 +99,12 @@ def segment(
 
     find_model(model)  # a misspelt name should not wait for torch
 
-    from meddinov3.inference.cleanup import Cleanup
-    from meddinov3.inference.device import describe_device
-    from meddinov3.preview import write_preview
-    from meddinov3.segmentation import load_model, read_scan
-    from meddinov3.segmentation import segment as run
+    with loading_torch():
+        from meddinov3.inference.cleanup import Cleanup
+        from meddinov3.inference.device import describe_device
+        from meddinov3.preview import write_preview
+        from meddinov3.segmentation import load_model, read_scan
+        from meddinov3.segmentation import segment as run
 
     loaded = load_model(model, device, precision)
     if not quiet:

@@ -89,7 +89,24 @@ class TrainingDisplay:
         self._say(f"Fold {event['fold']}, of {event['of']}")
 
     def _on_interrupted(self, event: dict[str, Any]) -> None:
-        self._say(f"Interrupted at step {event['step']}; nothing is lost: add --resume to go on.")
+        if event["step"] is not None:
+            self._say(f"Interrupted at step {event['step']}; nothing is lost: add --resume to "
+                      "go on.")  # fmt: skip
+            return
+        when = f"Interrupted while {event['what']}" if event.get("what") else "Interrupted"
+        rest = "nothing is lost: add --resume to go on" if event.get("kept") else "start it again"
+        self._say(f"{when}; {rest}.")
+
+    def _on_progress(self, event: dict[str, Any]) -> None:
+        if self._live:
+            facts = f"fold {event['fold']}, of {event['of']}"
+            self._advance("all folds", event["done"], 1.0, facts, event.get("left"))
+
+    def _on_scoring(self, event: dict[str, Any]) -> None:
+        if self._live:
+            self._finish("train")
+            facts = f"case {event['number']} of {event['of']}"
+            self._advance("validate", event["done"], 1.0, facts, event.get("left"))
 
     def _on_step(self, event: dict[str, Any]) -> None:
         loss = float("nan") if event["loss"] is None else event["loss"]
@@ -114,7 +131,8 @@ class TrainingDisplay:
         if self._live:
             self._finish("train")
             facts = f"{event['number']} of {event['of']} held-out cases"
-            self._advance("validate", event["number"], event["of"], facts)
+            done = event["number"] / event["of"]
+            self._advance("validate", done, 1.0, facts, event.get("left"))
         self._say(f"held-out case {event['number']} of {event['of']}: {_named(event['dice'])}")
 
     def _on_paused(self, event: dict[str, Any]) -> None:
@@ -125,11 +143,14 @@ class TrainingDisplay:
         self._say("resumed" if step is None else f"resumed at step {step}")
 
     def _on_stopped(self, event: dict[str, Any]) -> None:
-        self._say("stopped; the model of this moment is kept")
+        self._say(event.get("text") or "stopped; the model of this moment is kept")
         self._on_done(event)
 
     def _on_warning(self, event: dict[str, Any]) -> None:
         self._say(f"Warning: {event['text']}", "yellow")
+
+    def _on_changed(self, event: dict[str, Any]) -> None:
+        self._say(event["text"])
 
     def _on_done(self, event: dict[str, Any]) -> None:
         self._finish("train")
