@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from meddinov3 import __version__
-from meddinov3.bundle import update_description, write_bundle
+from meddinov3.bundle import read_bundle, update_description, write_bundle
 from meddinov3.errors import Cancelled, MedDINOv3Error
 from meddinov3.inference.device import choose_device
 from meddinov3.model_store import DESCRIPTION_FILE
@@ -246,11 +246,13 @@ def _keep(
     if bundle.exists():  # of a run that was cut off between here and its end
         shutil.rmtree(bundle)
     description = write_bundle(bundle, description, network)
+    # What is scored is the file: its weights are stored with fewer digits.
+    _, saved = read_bundle(bundle, task.device)
     scores, base, said = {}, {}, {}
     try:
         scores = validate(
-            network, description, task.dataset, task.held_out, task.device, task.precision, run,
-            stop_question(run),
+            saved.eval().requires_grad_(False), description, task.dataset, task.held_out,
+            task.device, task.precision, run, stop_question(run),
         )  # fmt: skip
         update_description(bundle, dataclasses.replace(description, scores=scores))
         if settings.fold is None:  # the folds of a cross-validation would repeat it

@@ -14,7 +14,7 @@ from meddinov3.inference import plane
 from meddinov3.inference.decision import decide
 from meddinov3.inference.device import autocast
 from meddinov3.inference.predictor import predict
-from meddinov3.network.segmenter import Segmenter
+from meddinov3.network.segmenter import SegmentationNetwork, Segmenter
 from meddinov3.progress import Progress, Steps, StopQuestion
 
 from meddinov3_training.cache import CachedCase
@@ -81,7 +81,7 @@ def quick_look(
 
 
 def validate(
-    network: Segmenter,
+    network: SegmentationNetwork,
     description: ModelDescription,
     dataset: Dataset,
     cases: Sequence[Case],

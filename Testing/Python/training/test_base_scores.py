@@ -21,14 +21,14 @@ def dataset(tmp_path: Path) -> Path:
 def first(tmp_path: Path, dataset: Path) -> Path:
     """A model trained on the dataset; its own base knew the same structures."""
     base = narrow_base(tmp_path / "base", "x", "y")
-    return finetune(dataset, tmp_path / "first", quick(base))
+    return finetune(dataset, tmp_path / "first", quick(base, precision="fp32"))
 
 
 def test_base_that_segments_is_scored_on_each_held_out_case(
     tmp_path: Path, dataset: Path, first: Path
 ) -> None:
     run = tmp_path / "second"
-    finetune(dataset, run, quick(first))
+    finetune(dataset, run, quick(first, precision="fp32"))
     ours, base_told = told(run, "validated"), told(run, "base_validated")
     assert [event["case"] for event in ours] == [event["case"] for event in base_told] != []
     (done,) = told(run, "done")
@@ -46,7 +46,7 @@ def test_structures_are_matched_by_name_and_unknown_ones_have_no_score(
     renamed = [replace(label, name=f"other {n}") for n, label in enumerate(others)]
     update_description(first, replace(description, labels=(known, *renamed)))
     run = tmp_path / "second"
-    finetune(dataset, run, quick(first))
+    finetune(dataset, run, quick(first, precision="fp32"))
     (done,) = told(run, "done")
     dice = done["base_scores"]["dice"]
     assert dice[known.name] is not None
