@@ -78,9 +78,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def page(
-    slicer_app: Any, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Any, Any]]:
+def page(slicer_app: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     """The module as Slicer opens it: the booted application and the page."""
     monkeypatch.syspath_prepend(MODULE.parent)
     spec = importlib.util.spec_from_file_location("MedDINOv3Slicer", MODULE)

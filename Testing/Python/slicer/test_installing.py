@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cmake_lists import ROOT
+from slicer_modules import refusePip
 
 # Imports what fine-tuning imports, with only listed packages and what they need to be found.
 ALLOWED = """
@@ -73,7 +74,7 @@ class Site:
         self.installed: list[Any] = []
         self.fails: Exception | None = None
         self.extension = self.packaging = True
-        self.other = ""
+        self.other = self.pins = ""
 
     def version(self, name: str) -> str | None:
         return self.versions.get(name)
@@ -94,11 +95,13 @@ class Site:
         return SimpleNamespace(pip_install=self.pip, PyTorchUtilsLogic=lambda: self)
 
     def pip(self, requirements: list[str], **how: Any) -> None:
+        refusePip(requirements, **how)
         self.installed.append((requirements, how))
+        self.pins = Path(how["constraints"]).read_text(encoding="utf-8")
         if self.fails:
             print("Collecting something")
             raise self.fails
-        for line in requirements:
+        for line in [*requirements, *how.get("no_deps_requirements", ())]:
             self.versions[line.partition(">")[0]] = line.partition("=")[2]
 
     def installTorch(self, askConfirmation: bool, torchVersionRequirement: str) -> Any:
@@ -132,7 +135,8 @@ def test_first_need_says_what_how_large_and_where_then_installs(library: None) -
     torch, (packages, how) = site.installed
     assert torch == ("torch", False, ">=2.6"), "asked once, not twice"
     assert "timm>=1.0.28" in packages
-    assert {"SimpleITK", "numpy", "scipy", "torch"} <= set(how["skip_packages"])
+    assert "skip_packages" not in how, "it rewrites what other packages declare"
+    assert site.pins.splitlines() == ["numpy==2.4.6", "torch==2.9.0+cu128", "torchvision==0.24.0"]
     assert heard
     assert installer.ensure() is None
     assert len(site.questions) == 1, "asked once, then it is there"
@@ -222,23 +226,31 @@ def test_fine_tuning_asks_for_its_own_packages_only(library: None) -> None:
     site.installed.clear()
     assert installer.ensure("training") is None
     ((packages, how),) = site.installed
-    assert "batchgeneratorsv2>=0.3.6" in packages and "timm>=1.0.28" not in packages
-    assert "batchgenerators" in how["skip_packages"], "declared, large, and never imported"
+    assert "monai>=1.4" in packages and "timm>=1.0.28" not in packages
+    assert how["no_deps_requirements"] == ["batchgeneratorsv2>=0.3.6"], "declares what is large"
+    assert "batchgeneratorsv2>=0.3.6" not in packages and "numpy==2.4.6" in site.pins
     assert "Fine-tuning" in site.questions[-1]
+
+
+def test_the_package_that_comes_alone_can_be_the_only_one(library: None) -> None:
+    site = Site(**TORCH)
+    installer = site.installer()
+    assert installer.ensure("training") is None
+    site.installed.clear()
+    del site.versions["batchgeneratorsv2"]
+    assert installer.ensure("training") is None
+    ((packages, how),) = site.installed
+    assert packages == ["--no-deps", "batchgeneratorsv2>=0.3.6"]
+    assert "no_deps_requirements" not in how
 
 
 def test_update_keeps_what_is_slicers(library: None) -> None:
     site = Site(**TORCH, numpy="2.4.6", timm="1.0.28", batchgeneratorsv2="0.3.6")
-    pins: list[str] = []
-    site.pip = lambda requirements, **how: (
-        site.installed.append((requirements, how)),
-        pins.append(Path(how["constraints"]).read_text(encoding="utf-8")),
-    )
     assert site.installer().update() is None
     ((packages, how),) = site.installed
     assert packages == ["--upgrade", "timm"]
     assert how["no_deps_requirements"] == ["--upgrade", "batchgeneratorsv2"]
-    assert "numpy==2.4.6\n" in pins[0] and "torch==2.9.0+cu128\n" in pins[0]
+    assert "numpy==2.4.6\n" in site.pins and "torch==2.9.0+cu128\n" in site.pins
 
 
 def test_versions_are_listed_without_importing(library: None) -> None:
