@@ -88,6 +88,7 @@ class RunView:
             self._showGates()
             return
         with shown(self._problems, keep=True):
+            training.insist()
             status = training.status()
             ui.stateLabel.text = statusText(status)
             ui.progressBar.visible = status.running

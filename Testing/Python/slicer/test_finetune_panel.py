@@ -50,6 +50,7 @@ class FakeTraining:
     order: Any = field(default_factory=lambda: SimpleNamespace(name="Livers 2"))
     points: list[Any] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    insisted: int = 0
 
     @property
     def model(self) -> Path | None:
@@ -60,6 +61,9 @@ class FakeTraining:
 
     def curve(self) -> Sequence[Any]:
         return self.points
+
+    def insist(self) -> None:
+        self.insisted += 1
 
     def pause(self) -> None:
         self.asked.append("pause")
@@ -259,6 +263,9 @@ def test_a_training_is_paused_goes_on_and_is_stopped_after_asking(opened: Opened
     training, ui = follow(opened, Status("training", 0.1)), opened.panel.ui
     assert "not waiting" in ui.goOnButton.toolTip
     click(ui.pauseButton)
+    said = training.insisted
+    opened.panel.run.timer.timeout.emit()
+    assert training.insisted > said, "what was not heard is said again"
     training.now = Status("paused", 0.1)
     opened.panel.run.look()
     assert not ui.pauseButton.enabled
