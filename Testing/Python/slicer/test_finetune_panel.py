@@ -359,3 +359,25 @@ def test_it_fits_the_modules_column(opened: Opened) -> None:
     opened.panel.ui.advancedGroup.collapsed = False
     follow(opened, Status("done", caseScores=scores(case_0001=0.9)))
     assert cutOff(opened.panel.widget) == 0
+
+
+def test_what_cannot_be_read_while_it_is_watched_is_shown_not_raised(opened: Opened) -> None:
+    def refuse(training: Any) -> Path:
+        raise PermissionError(13, "Permission denied", "report.html")
+
+    opened.logic.report = refuse
+    follow(opened, Status("training", 0.5))
+    assert "Permission denied" in opened.problems.shown.what
+    assert opened.panel.run.timer.active
+
+
+def test_others_hear_when_a_training_starts_and_ends(opened: Opened) -> None:
+    heard: list[str] = []
+    opened.panel.trainingChanged.connect(lambda: heard.append(training.now.state))
+    training = FakeTraining("one", opened.logic.folder, Status("training", 0.5))
+    opened.logic.runs = [training]
+    opened.panel.enter()
+    opened.panel.run.look()
+    training.now = Status("done")
+    opened.panel.run.look()
+    assert heard == ["training", "done"]
