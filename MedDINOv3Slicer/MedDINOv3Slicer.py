@@ -28,10 +28,11 @@ sys.path.extend(
 )
 
 from MedDINOv3SlicerLib.module_logic import ModuleLogic
+from MedDINOv3SlicerLib.panels.asking import askInSlicer
 from MedDINOv3SlicerLib.resources import moduleIcon, resourcePath
 from MedDINOv3SlicerLib.sample_data import registerSampleData
 from MedDINOv3SlicerLib.self_test import SelfTest
-from MedDINOv3SlicerLib.settings_page import makeSettingsPage
+from MedDINOv3SlicerLib.settings_page import settingsPage
 from MedDINOv3SlicerLib.workspace import Workspace
 
 
@@ -70,10 +71,11 @@ class MedDINOv3SlicerWidget(ScriptedLoadableModuleWidget):
         super().setup()
         self.logic = MedDINOv3SlicerLogic()
         self.workspace = Workspace(self.logic.parts)
-        ask = slicer.util.confirmOkCancelDisplay
-        self.settings = makeSettingsPage(self.logic.parts, ask, self.workspace.enter)
+        self.settings = settingsPage(self.logic.parts, askInSlicer, self.workspace.settingsChanged)
         self.layout.addWidget(self.workspace.widget)
         self.layout.addStretch(1)
+        if getattr(self.parent, "isEntered", False):  # reloaded: Slicer does not enter anew
+            self.enter()
 
     def enter(self) -> None:
         if self.workspace is not None:
@@ -85,6 +87,7 @@ class MedDINOv3SlicerWidget(ScriptedLoadableModuleWidget):
 
     def cleanup(self) -> None:
         if self.workspace is not None:
+            self.settings.leave()
             self.workspace.cleanup()
             self.logic.close()
         self.workspace = None
@@ -105,7 +108,7 @@ class MedDINOv3SlicerLogic(ScriptedLoadableModuleLogic):
         super().__init__(parent)
         kind = MedDINOv3SlicerLogic
         if kind._shared is None:
-            kind._shared = ModuleLogic(slicer.mrmlScene, slicer.util.confirmOkCancelDisplay)
+            kind._shared = ModuleLogic(slicer.mrmlScene, askInSlicer)
         self.parts = kind._shared
         self.segment = self.parts.segment
         self.startSegmenting = self.parts.startSegmenting

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,27 +25,34 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # of a model or backbone: a folder's
 RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[1-9]")  # by Windows, with any ending
 LEFTOVER = re.compile(r"\.[0-9a-f]{8}\.partial|\.removed\..+")
 DAY = 24 * 60 * 60  # seconds
+FOLDER = "MedDINOv3"
 STARTERS = Path(__file__).parent / "starters"
 
 
 def user_folder() -> Path:
-    """Where models, backbones, libraries and logs live; ``MEDDINOV3_HOME`` overrides it.
-
-    Raises:
-        MedDINOv3Error: platformdirs is not installed and no override is set.
-    """
+    """Where models, backbones, libraries and logs live; ``MEDDINOV3_HOME`` overrides it."""
     override = os.environ.get("MEDDINOV3_HOME")
     if override:
         return Path(override).expanduser()
     try:
         import platformdirs  # not part of Slicer; comes with the set-up
-    except ModuleNotFoundError as error:
-        raise MedDINOv3Error(
-            "not-set-up",
-            "The place of the user's models is not known: the package platformdirs is missing.",
-            "Set MedDINOv3 up, or name a folder in the environment variable MEDDINOV3_HOME.",
-        ) from error
-    return Path(platformdirs.user_data_dir("MedDINOv3", appauthor=False))
+    except ModuleNotFoundError:
+        return _data_folder() / FOLDER
+    return Path(platformdirs.user_data_dir(FOLDER, appauthor=False))
+
+
+def _data_folder() -> Path:
+    """Where programs keep a user's data on this system, as platformdirs finds it."""
+    home = Path.home()
+    if sys.platform == "win32":
+        place = os.environ.get("LOCALAPPDATA", "")
+        return Path(place) if Path(place).is_absolute() else home / "AppData" / "Local"
+    place = os.environ.get("XDG_DATA_HOME", "")
+    if Path(place).is_absolute():
+        return Path(place)
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support"
+    return home / ".local" / "share"
 
 
 def check_name(name: str) -> None:
@@ -135,13 +143,8 @@ def read_backbone_description(folder: Path) -> BackboneDescription:
 
 
 def installed_models() -> list[InstalledModel]:
-    """All models, the user's first; a user's model hides a starter of the same id.
-
-    Before the set-up, when the user's folder is not known, only the starters.
-    """
-    places = [(STARTERS, True)]
-    with suppress(MedDINOv3Error):
-        places.insert(0, (user_folder() / "models", False))
+    """All models, the user's first; a user's model hides a starter of the same id."""
+    places = [(user_folder() / "models", False), (STARTERS, True)]
     found: dict[str, InstalledModel] = {}
     for parent, starter in places:
         folders = sorted(parent.glob(f"*/{DESCRIPTION_FILE}")) if parent.is_dir() else []
@@ -160,24 +163,20 @@ def find_backbone(name: str) -> Path | None:
     """The folder of a backbone file by id or path; None if there is none."""
     if (Path(name) / BACKBONE_DESCRIPTION_FILE).is_file():
         return Path(name)
-    with suppress(MedDINOv3Error):
-        folder = user_folder() / "backbones" / name
-        if (folder / BACKBONE_DESCRIPTION_FILE).is_file():
-            return folder
-    return None
+    folder = user_folder() / "backbones" / name
+    return folder if (folder / BACKBONE_DESCRIPTION_FILE).is_file() else None
 
 
 def installed_backbones() -> list[tuple[Path, BackboneDescription | None]]:
     """Backbones in the user's folder; None for one that cannot be read."""
     found: list[tuple[Path, BackboneDescription | None]] = []
-    with suppress(MedDINOv3Error):
-        for path in sorted((user_folder() / "backbones").glob(f"*/{BACKBONE_DESCRIPTION_FILE}")):
-            if path.parent.name.startswith("."):
-                continue
-            try:
-                found.append((path.parent, read_backbone_description(path.parent)))
-            except MedDINOv3Error:
-                found.append((path.parent, None))
+    for path in sorted((user_folder() / "backbones").glob(f"*/{BACKBONE_DESCRIPTION_FILE}")):
+        if path.parent.name.startswith("."):
+            continue
+        try:
+            found.append((path.parent, read_backbone_description(path.parent)))
+        except MedDINOv3Error:
+            found.append((path.parent, None))
     return found
 
 

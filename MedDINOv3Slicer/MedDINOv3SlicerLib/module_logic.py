@@ -39,12 +39,15 @@ class ModuleLogic:
         segmentation, correction, cases: what the panels ask.
     """
 
-    def __init__(self, scene: Node, ask: Callable[[str], bool]) -> None:
+    def __init__(
+        self, scene: Node, ask: Callable[[str], bool], recent: RecentLibraries | None = None
+    ) -> None:
         """Join the parts.
 
         Args:
             scene: the MRML scene.
             ask: shows a question and returns whether a person agreed.
+            recent: remembers case libraries; in Slicer's settings by default.
         """
         self.scene = scene
         self.preferences = Preferences()
@@ -55,17 +58,20 @@ class ModuleLogic:
         self.segmenting = Segmenting(scene, self.worker, sceneAccess())
         self.trainings = Trainings(self._python, childEnvironment, self.segmenting.freeMemory)
         self.shelf = ModelShelf()
-        self.segmentation = SegmentLogic(scene, self.segmenting, self.installer)
+        self.segmentation = SegmentLogic(scene, self.segmenting, self.installer, self.trainings)
         self.correction = CorrectLogic()
-        self.cases = CaseLogic(scene, RecentLibraries(slicer.app.settings()))
+        self.cases = CaseLogic(scene, recent or RecentLibraries(slicer.app.settings()))
         # A worker that runs knows the packages and the folder from before.
         self.installer.changed.connect(self.worker.close)
-        self.worker.endWith(slicer.app)
+        slicer.app.connect("aboutToQuit()", self.close)
 
     @property
     def parameters(self) -> Parameters:
-        """What is chosen, saved with the scene."""
-        return Parameters.of(self.scene)
+        """What is chosen, saved with the scene; a new scene has the device of the settings."""
+        found = Parameters.of(self.scene)
+        if not found.hasDevice:
+            found.device = self.preferences.device()
+        return found
 
     def segment(
         self,
@@ -121,6 +127,7 @@ class ModuleLogic:
 
     def close(self) -> None:
         """End the worker; a training goes on. The module is reloaded, or Slicer quits."""
+        slicer.app.disconnect("aboutToQuit()", self.close)
         self.segmenting.close()
         self.worker.close()
 

@@ -14,14 +14,13 @@ DEVICE_KEY = f"{GROUP}/Device"
 EXPORT_KEY = f"{GROUP}/ExportFolder"
 BATCH_KEY = f"{GROUP}/BatchFolder"
 HOME_VARIABLE = "MEDDINOV3_HOME"
+# A folder named in the environment before Slicer started comes back when ours is cleared. Read
+# once: later the variable holds what we put there.
+GIVEN = os.environ.get(HOME_VARIABLE, "")
 
 
 class Preferences:
     """Typed access to the settings. Each is "" until somebody chose."""
-
-    def __init__(self) -> None:
-        # A folder named in the environment before Slicer started comes back when ours is cleared.
-        self._given = os.environ.get(HOME_VARIABLE, "")
 
     def python(self) -> str:
         """Program or environment that computes; "" for Slicer's own Python."""
@@ -62,7 +61,7 @@ class Preferences:
 
     def apply(self) -> None:
         """Let the engine, and the processes started from now on, use the chosen folder."""
-        home = self.home() or self._given
+        home = self.home() or GIVEN
         if home:
             os.environ[HOME_VARIABLE] = str(Path(home).expanduser())
         else:

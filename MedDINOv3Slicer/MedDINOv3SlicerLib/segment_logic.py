@@ -17,6 +17,7 @@ from MedDINOv3SlicerLib.jobs.forecast import DeviceFacts, Estimate
 from MedDINOv3SlicerLib.jobs.orders import SegmentOrder
 from MedDINOv3SlicerLib.jobs.segment_job import SegmentJob
 from MedDINOv3SlicerLib.jobs.segmenting import Segmenting
+from MedDINOv3SlicerLib.jobs.trainings import Trainings
 from MedDINOv3SlicerLib.model_list import ModelList, readModels
 from MedDINOv3SlicerLib.problem import Problem, problemOf
 from MedDINOv3SlicerLib.scene import export, proposal, review
@@ -30,8 +31,11 @@ Node = Any
 class SegmentLogic:
     """What the segment, batch and setup panels ask for."""
 
-    def __init__(self, scene: Node, segmenting: Segmenting, installer: Installer) -> None:
+    def __init__(
+        self, scene: Node, segmenting: Segmenting, installer: Installer, trainings: Trainings
+    ) -> None:
         self._scene, self._segmenting, self._installer = scene, segmenting, installer
+        self._trainings = trainings
 
     def models(self) -> ModelList:
         return readModels()
@@ -54,6 +58,13 @@ class SegmentLogic:
 
     def estimate(self, order: SegmentOrder, then: Callable[[Estimate | Problem], None]) -> None:
         self._segmenting.estimate(order, then)
+
+    def advice(self, device: str) -> str:
+        try:
+            running = self._trainings.running() is not None
+        except OSError:  # the folder cannot be read; the fine-tuning panel says so
+            running = False
+        return self._segmenting.advice(running, device)
 
     def start(self, order: SegmentOrder) -> SegmentJob:
         return self._segmenting.start(order)

@@ -19,7 +19,7 @@ class SettingsLogic:
     """What :class:`SettingsPanel` asks for."""
 
     def __init__(self, parts: ModuleLogic) -> None:
-        self._parts = parts
+        self.parts = parts
 
     def folders(self) -> tuple[Folder, ...] | Problem:
         return folders.userFolders()
@@ -28,7 +28,7 @@ class SettingsLogic:
         return folders.sizeOf(folder)
 
     def clear(self, folder: Folder) -> Problem | None:
-        running = {t.folder.resolve() for t in self._parts.trainings.list() if t.status().running}
+        running = {t.folder.resolve() for t in self.parts.trainings.list() if t.status().running}
 
         def inUse(entry: Path) -> bool:
             return entry.resolve() in running
@@ -36,28 +36,58 @@ class SettingsLogic:
         return folders.clear(folder, inUse)
 
     def versions(self) -> Mapping[str, str]:
-        return self._parts.installer.versions()
+        return self.parts.installer.versions()
 
     def update(self) -> Problem | None:
-        return self._parts.installer.update()
+        return self.parts.installer.update()
 
 
-def makeSettingsPage(
+class SettingsPage:
+    """The page in Slicer's settings dialogue; stays there when the module is reloaded."""
+
+    def __init__(self, parts: ModuleLogic, ask: Callable[[str], bool]) -> None:
+        self._parts: ModuleLogic | None = None
+        self._changed: Callable[[], object] = _nothing
+        self._logic = SettingsLogic(parts)
+        self.panel = SettingsPanel(self._logic, parts.preferences, ask)
+        self.panel.changed.connect(self._onChanged)
+        self.panel.install()
+
+    def serve(self, parts: ModuleLogic, changed: Callable[[], object]) -> None:
+        """Change these parts from now on."""
+        self._parts, self._changed = parts, changed
+        self._logic.parts = parts
+        self.panel.refresh()
+
+    def leave(self) -> None:
+        """The module is reloaded, or Slicer quits: tell nobody any more."""
+        self._parts, self._changed = None, _nothing
+
+    def _onChanged(self) -> None:
+        if self._parts is not None:
+            self._parts.worker.close()  # it was started with what was set before
+        self._changed()
+
+
+_page: SettingsPage | None = None  # a page cannot be taken out of the dialogue again
+
+
+def settingsPage(
     parts: ModuleLogic, ask: Callable[[str], bool], changed: Callable[[], object]
-) -> SettingsPanel:
-    """Add the page to Slicer's settings.
+) -> SettingsPage:
+    """The module's page in Slicer's settings, made the first time.
 
     Args:
         parts: of the module.
         ask: shows a question and returns whether a person agreed.
         changed: called when a folder, the device, the Python or a package is another.
     """
-    panel = SettingsPanel(SettingsLogic(parts), parts.preferences, ask)
+    global _page
+    if _page is None:
+        _page = SettingsPage(parts, ask)
+    _page.serve(parts, changed)
+    return _page
 
-    def onChanged() -> None:
-        parts.worker.close()  # it was started with what was set before
-        changed()
 
-    panel.changed.connect(onChanged)
-    panel.install()
-    return panel
+def _nothing() -> None:
+    pass

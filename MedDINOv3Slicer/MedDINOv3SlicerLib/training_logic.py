@@ -34,6 +34,7 @@ class TrainingLogic:
 
     def __init__(self, parts: ModuleLogic) -> None:
         self._parts = parts
+        self._bases: dict[Path, _BaseScores] = {}
 
     def recentLibraries(self) -> Sequence[Path]:
         return self._parts.cases.recentLibraries()
@@ -104,24 +105,8 @@ class TrainingLogic:
         self._parts.trainings.goOn(training)
 
     def baseScores(self, training: Training) -> Mapping[str, float] | str:
-        why, scores = "", {}
-        for event in Follower(training.run).new_events():
-            if event["event"] == "base_validated":
-                known = [value for value in event["dice"].values() if value is not None]
-                if known:
-                    scores[str(event["case"])] = sum(known) / len(known)
-            elif event["event"] in ("done", "stopped"):
-                why = str(event.get("base_scores", {}).get("why", ""))
-        reasons = {
-            "no case is held out": _("No case was held out."),
-            "the base is no segmentation model": _(
-                "The base is a backbone or random: by itself it finds no structures."
-            ),
-            "overlapping regions are not compared": _("Overlapping regions are not compared."),
-            "the base has other channels": _("The base was made for other scans."),
-            "the base knows none of the structures": _("The base knows none of these structures."),
-        }
-        return scores or reasons.get(why, _("The base was not scored."))
+        # Asked every second: only what is new in the events is read.
+        return self._bases.setdefault(training.run, _BaseScores(training.run)).read()
 
     def reasons(self, training: Training) -> Sequence[str]:
         notes: list[str] = []
@@ -153,3 +138,36 @@ class TrainingLogic:
 
     def show(self, path: Path) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+
+
+class _BaseScores:
+    """How well the base did on the held-out cases of one training, from its events."""
+
+    def __init__(self, run: Path) -> None:
+        self._follower = Follower(run)
+        self._scores: dict[str, float] = {}
+        self._why = ""
+
+    def read(self) -> Mapping[str, float] | str:
+        """Mean Dice by case, or why there is none."""
+        for event in self._follower.new_events():
+            if event["event"] == "base_validated":
+                known = [value for value in event["dice"].values() if value is not None]
+                if known:
+                    self._scores[str(event["case"])] = sum(known) / len(known)
+            elif event["event"] in ("done", "stopped"):
+                self._why = str(event.get("base_scores", {}).get("why", ""))
+        return dict(self._scores) or _reasons().get(self._why, _("The base was not scored."))
+
+
+def _reasons() -> dict[str, str]:
+    """The trainer's reasons in words."""
+    return {
+        "no case is held out": _("No case was held out."),
+        "the base is no segmentation model": _(
+            "The base is a backbone or random: by itself it finds no structures."
+        ),
+        "overlapping regions are not compared": _("Overlapping regions are not compared."),
+        "the base has other channels": _("The base was made for other scans."),
+        "the base knows none of the structures": _("The base knows none of these structures."),
+    }

@@ -37,6 +37,7 @@ class Workspace:
 
     def __init__(self, logic: ModuleLogic) -> None:
         self._logic = logic
+        self._shown, self._usingScene = False, False
         self._observers: list[int] = []
         self.setup = SetupPanel(logic.segmentation, self._device)
         self.segment = SegmentPanel(logic.segmentation, SegmentOrder, lambda: logic.parameters)
@@ -60,16 +61,28 @@ class Workspace:
 
     def enter(self) -> None:
         """The module is shown."""
+        self._shown = True
         for panel in self._panels:
             panel.enter()
 
     def exit(self) -> None:
         """Another module is shown; what runs goes on."""
+        self._shown = False
         for panel in self._panels:
             panel.exit()
 
+    def settingsChanged(self) -> None:
+        """Folders, device, Python or packages are others; seen on entering if not shown now."""
+        if self._shown:
+            self.exit()
+            self.enter()
+
     def cleanup(self) -> None:
         """The page goes: Slicer quits, or the module is reloaded."""
+        self._shown = False
+        for heard in (self.segment.refreshModels, self.finetune.refresh):
+            self._logic.shelf.changed.disconnect(heard)
+        self._logic.cases.reopened.disconnect(self._onReopened)
         for observer in self._observers:
             self._logic.scene.RemoveObserver(observer)
         self._observers = []
@@ -114,7 +127,11 @@ class Workspace:
         self.correct.corrected.connect(lambda node: self.cases.sceneChanged())
         self._logic.cases.reopened.connect(self._onReopened)
         self.cases.libraryChanged.connect(self.finetune.libraryChanged)
+        # Kept, fetched, imported or removed: all go through the shelf. The models panel hears it
+        # by itself.
         self._logic.shelf.changed.connect(self.segment.refreshModels)
+        self._logic.shelf.changed.connect(self.finetune.refresh)
+        self.finetune.trainingChanged.connect(self.segment.refreshModels)  # and its forecast
         if self.cases.library is not None:
             self.finetune.libraryChanged(self.cases.library)
 
@@ -123,6 +140,9 @@ class Workspace:
         self.correct.edit(segmentation, scan)
 
     def _onCorrecting(self, segmentation: Node | None, scan: Node | None) -> None:
+        scene = self._logic.scene
+        if self._usingScene or scene.IsClosing() or scene.IsImporting():
+            return  # selectors follow the nodes; nobody chose
         self._logic.parameters.corrected = segmentation
         self.cases.sceneChanged()
 
@@ -138,20 +158,22 @@ class Workspace:
         scene = self._logic.scene
         self._observers = [
             scene.AddObserver(slicer.vtkMRMLScene.EndCloseEvent, self._onClosed),
-            scene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, self._onImported),
+            scene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, self._useScene),
         ]
 
     def _onClosed(self, *_what: Any) -> None:
         for panel in self._panels:
             panel.sceneClosed()
 
-    def _useScene(self) -> None:
-        self.chart.setScene(self._logic.scene)
-        for panel in self._panels:
-            panel.setScene(self._logic.scene)
-
-    def _onImported(self, *_what: Any) -> None:
-        self._useScene()
+    def _useScene(self, *_what: Any) -> None:
         parameters = self._logic.parameters
-        if parameters.corrected is not None and any(parameters.volumes):
-            self.correct.edit(parameters.corrected, parameters.volumes[0])
+        corrected, scans = parameters.corrected, [node for node in parameters.volumes if node]
+        self._usingScene = True
+        try:
+            self.chart.setScene(self._logic.scene)
+            for panel in self._panels:
+                panel.setScene(self._logic.scene)
+        finally:
+            self._usingScene = False
+        if corrected is not None:
+            self.correct.edit(corrected, scans[0] if scans else None)

@@ -49,7 +49,7 @@ def locked(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         raise MedDINOv3Error(
             "not-set-up",
             "The case library cannot be written to: the package filelock is missing.",
-            "Set MedDINOv3 up first.",
+            "Set MedDINOv3 up; where another Python computes, install filelock into this one too.",
         ) from error
     if not (folder / CASES_FILE).is_file():  # the lock would make the folder again
         raise no_library(folder.name, "the file is not there")

@@ -50,9 +50,10 @@ class Exchange:
             parent: where; the system's place for temporary files by default.
 
         Raises:
-            MedDINOv3Error: no folder can be made there.
+            MedDINOv3Error: no folder can be made there, or the package filelock is missing.
         """
         place = parent or Path(tempfile.gettempdir())
+        _lock(place)  # refuses before anything is made
         sweep(place)
         try:
             self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place)).resolve()
@@ -114,8 +115,14 @@ def _ours(folder: Path) -> bool:
 
 def _lock(folder: Path) -> FileLock:
     # Held by the operating system for as long as the process lives, however it ends.
-    from filelock import FileLock
-
+    try:
+        from filelock import FileLock  # not part of Slicer; comes with the set-up
+    except ModuleNotFoundError as error:
+        raise MedDINOv3Error(
+            "not-set-up",
+            "Scans cannot be handed over: the package filelock is missing.",
+            "Set MedDINOv3 up; where another Python computes, install filelock into this one too.",
+        ) from error
     return FileLock(folder / LOCK_FILE)
 
 

@@ -19,7 +19,7 @@ from slicer.i18n import tr as _
 
 from MedDINOv3SlicerLib.install import wording
 from MedDINOv3SlicerLib.install.packages import (
-    LEFT_OUT,
+    ALONE,
     LISTS,
     PROTECTED,
     SEGMENTING,
@@ -108,8 +108,7 @@ class Installer:
         here = [name for name in names if self._versionOf(name)]
         if not here:
             return self.ensure(SEGMENTING)
-        packaging = self._packaging()
-        if packaging is None:
+        if self._packaging() is None:
             return wording.oldSlicer()
         if not self._ask(
             _("Download and install newer versions of {names}, where there are any?").format(
@@ -117,21 +116,29 @@ class Installer:
             )
         ):
             return wording.declined(SEGMENTING)
-        alone = [name for name in here if name == "batchgeneratorsv2"]
-        with tempfile.TemporaryDirectory(prefix="meddinov3-update-") as folder:
-            constraints = Path(folder, "constraints.txt")
-            constraints.write_text(self._pins(), encoding="utf-8")
-            return self._attempt(
-                lambda: packaging.pip_install(
-                    ["--upgrade", *(name for name in here if name not in alone)],
-                    constraints=str(constraints),
-                    no_deps_requirements=["--upgrade", *alone] if alone else None,
-                    requester=REQUESTER,
-                )
-            )
+        return self._attempt(lambda: self._pip(here, "--upgrade"))
 
     def _lists(self, purpose: str) -> tuple[str, ...]:
         return readLists(self._resource(name) for name in LISTS[purpose])
+
+    def _pip(self, asked: Sequence[str], *options: str) -> None:
+        """Install, with Slicer's own and torch held where they are.
+
+        Not with ``skip_packages``: that rewrites what other packages declare, goes on when one
+        of them fails, and is refused together with ``no_deps_requirements``.
+        """
+        alone = [line for line in asked if Requirement(line).name in ALONE]
+        others = [line for line in asked if line not in alone]
+        how: dict[str, Any] = {"requester": REQUESTER}
+        if alone and others:
+            how["no_deps_requirements"] = [*options, *alone]
+        elif alone:  # pip refuses a call that names no package
+            others = ["--no-deps", *alone]
+        importlib.invalidate_caches()  # torch may have come just now
+        with tempfile.TemporaryDirectory(prefix="meddinov3-install-") as folder:
+            constraints = Path(folder, "constraints.txt")
+            constraints.write_text(self._pins(), encoding="utf-8")
+            self._packaging().pip_install([*options, *others], constraints=str(constraints), **how)
 
     def _pins(self) -> str:
         found = {name: self._versionOf(name) for name in PROTECTED}
@@ -171,11 +178,7 @@ class Installer:
                 if torch is None:
                     raise RuntimeError("PyTorchUtils installed no torch")
             if missing.packages:
-                self._packaging().pip_install(
-                    list(missing.packages),
-                    skip_packages=[*PROTECTED, *LEFT_OUT],
-                    requester=REQUESTER,
-                )
+                self._pip(missing.packages)
 
         problem = self._attempt(work)
         if problem is not None:

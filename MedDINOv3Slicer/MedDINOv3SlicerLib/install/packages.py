@@ -26,6 +26,7 @@ PROTECTED = (
 )
 # Declared by batchgeneratorsv2, never imported by what is used here, and large.
 LEFT_OUT = ("batchgenerators",)
+ALONE = ("batchgeneratorsv2",)  # so installed without what it declares; the rest of it is listed
 
 VersionOf = Callable[[str], str | None]
 RequiresOf = Callable[[str], Sequence[str]]

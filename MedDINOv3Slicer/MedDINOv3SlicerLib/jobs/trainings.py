@@ -1,21 +1,14 @@
-"""All trainings of this user: found again, started, gone on with, their models kept."""
+"""All trainings of this user: found again, started, gone on with, removed."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import qt
-from meddinov3.atomic import whole_folder
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.model_store import (
-    DESCRIPTION_FILE,
-    check_name,
-    read_description,
-    user_folder,
-)
+from meddinov3.model_store import user_folder
 from slicer.i18n import tr as _
 
 from MedDINOv3SlicerLib.jobs.training import ORDER, Training
@@ -140,38 +133,6 @@ class Trainings:
                 ),
                 _("Close programs that show its files, then try again."),
             ) from error
-
-    def keepModel(self, training: Training) -> str:
-        """Copy a training's model among the user's models.
-
-        Returns:
-            Its id, with a number behind it if that of the order is taken.
-
-        Raises:
-            MedDINOv3Error: there is no model yet, or it cannot be written.
-        """
-        bundle = training.model
-        if bundle is None:
-            raise MedDINOv3Error(
-                "no-model",
-                _("The training '{name}' has no model yet.").format(name=training.order.name),
-                _("Wait for its end, or stop it."),
-            )
-        models = user_folder() / "models"
-        name, number = training.order.modelId, 1
-        check_name(name)
-        while (models / name).exists():
-            number += 1
-            name = f"{training.order.modelId}-{number}"
-        models.mkdir(parents=True, exist_ok=True)
-        with whole_folder(models / name) as partial:
-            for path in bundle.iterdir():
-                if path.is_file():
-                    shutil.copyfile(path, partial / path.name)
-            description = dataclasses.replace(read_description(partial), id=name)
-            text = description.to_json()
-            (partial / DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")
-        return name
 
     def _new(self, order: TrainingOrder) -> Training:
         try:

@@ -109,10 +109,6 @@ class Worker:
         process.waitForFinished(round(PATIENCE * 1000))
         self._end(process, None)
 
-    def endWith(self, application: Any) -> None:
-        """Close when Slicer is about to quit."""
-        application.aboutToQuit.connect(lambda: self.close())
-
     def logText(self) -> str:
         """The end of the log."""
         return log_tail(self.log)

@@ -27,7 +27,11 @@ FEWEST = 2  # cases: one to learn from says little, none nothing
 
 
 class FineTunePanel:
-    """The section "Fine-tune". ``modelsChanged()``: one was kept, or a backbone was fetched."""
+    """The section "Fine-tune".
+
+    ``modelsChanged()``: one was kept, or a backbone was fetched. ``trainingChanged()``: one
+    started, ended or was chosen.
+    """
 
     def __init__(self, logic: FineTuneLogic, problems: Problems) -> None:
         self._logic, self._problems = logic, problems
@@ -43,6 +47,7 @@ class FineTunePanel:
         place.addWidget(problems.widget)
         place.addWidget(self.question.widget)
         self.run = RunView(self.ui, logic, problems, self.question, self._keptModel)
+        self.trainingChanged = self.run.changed
         self.startGate, self.downloadGate = Gate(self.ui.startButton), Gate(self.ui.downloadButton)
         self._fillChoices()
         ui = self.ui

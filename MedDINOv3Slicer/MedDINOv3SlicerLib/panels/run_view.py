@@ -11,13 +11,17 @@ from slicer.i18n import tr as _
 from MedDINOv3SlicerLib.panels.attempt import Gate, Problems, shown
 from MedDINOv3SlicerLib.panels.finetune_logic import Chart, FineTuneLogic, Training
 from MedDINOv3SlicerLib.panels.question import Question
+from MedDINOv3SlicerLib.signal import Signal
 from MedDINOv3SlicerLib.training_words import CAN_GO_ON, WITH_MODEL, scoreRows, statusText
 
 EVERY = 1000  # ms between two looks at a training
 
 
 class RunView:
-    """The lower half of the fine-tuning panel; `kept` is called when a model was kept."""
+    """The lower half of the fine-tuning panel; `kept` is called when a model was kept.
+
+    ``changed()`` is emitted when a training starts, ends, or is chosen.
+    """
 
     def __init__(
         self, ui: Any, logic: FineTuneLogic, problems: Problems, question: Question,
@@ -26,6 +30,7 @@ class RunView:
         self.ui, self._logic, self._problems = ui, logic, problems
         self._question, self._kept = question, kept
         self.chart: Chart | None = None
+        self.changed = Signal()
         self._trainings: list[Training] = []
         self._training: Training | None = None
         self._told = ""  # state that was shown last
@@ -88,6 +93,7 @@ class RunView:
             self._showGates()
             return
         with shown(self._problems, keep=True):
+            training.insist()
             status = training.status()
             ui.stateLabel.text = statusText(status)
             ui.progressBar.visible = status.running
@@ -114,6 +120,7 @@ class RunView:
             self._problems.show(status.problem)
         if status.state in WITH_MODEL and not self.ui.keepEdit.text:
             self.ui.keepEdit.text = self._logic.modelName(training)
+        self.changed.emit()
 
     def _showScores(self, training: Training, status: Any) -> None:
         table, scores = self.ui.scoreTable, status.caseScores
@@ -194,6 +201,10 @@ class RunView:
             self._logic.show(self._training.folder)
 
     def _showGates(self) -> None:
+        with shown(self._problems, keep=True):  # a timer calls this too
+            self._setGates()
+
+    def _setGates(self) -> None:
         training = self._training
         none = "" if training is not None else _("Choose a training first.")
         status = training.status() if training is not None else None

@@ -71,6 +71,9 @@ class SegmentLogic(Protocol):
     def estimate(self, order: Any, then: Callable[[Estimate | Problem], None]) -> None:
         """Measure what an order will take; `then` is called later, unless asked anew."""
 
+    def advice(self, device: str) -> str:
+        """What a training that runs means for Segment; "" if none runs."""
+
     def start(self, order: Any) -> Job:
         """Begin; signals come after this has returned."""
 
@@ -109,11 +112,11 @@ class SegmentPanel:
         parameters: Callable[[], SegmentParameters | None] = lambda: None,
     ) -> None:
         self._logic, self._makeOrder, self._parametersOf = logic, makeOrder, parameters
+        self._scene: Any = None
         self._models: list[InstalledModel] = []
         self._job: Job | None = None
         self._restoring = True  # nothing is saved before the scene was read
-        self._question, self._keyTaken = 0, False
-        self._modelsProblem = ""
+        self._question, self._keyTaken, self._modelsProblem = 0, False, ""
         self.segmented, self.deviceChanged, self.chosen = Signal(), Signal(), Signal()
         self.widget = slicer.util.loadUI(resourcePath("UI/Segment.ui"))
         self.ui = ui = slicer.util.childWidgetVariables(self.widget)
@@ -132,6 +135,7 @@ class SegmentPanel:
 
     def setScene(self, scene: Any) -> None:
         """Work on this scene, with the choices saved in it."""
+        self._scene, self._restoring = scene, True
         self.widget.setMRMLScene(scene)
         self.channels.setScene(scene)
         self._restore()
@@ -161,7 +165,7 @@ class SegmentPanel:
             self._job.cancel()
 
     def refreshModels(self) -> None:
-        """Read the models anew; the chosen one stays chosen."""
+        """Read the models anew, and what segmenting takes; the chosen one stays chosen."""
         found = self._logic.models()
         before = self.model.id if self.model else self._saved("model", "")
         self._models, self._modelsProblem = list(found.models), found.problem
@@ -310,8 +314,8 @@ class SegmentPanel:
         parameters.show3d = self.ui.show3dCheck.checked
 
     def _changed(self) -> None:
-        if self._restoring:
-            return
+        if self._restoring or ((s := self._scene) and (s.IsClosing() or s.IsImporting())):
+            return  # selectors follow the nodes; nobody chose
         self._save()
         self._showButton()
         self._question += 1
@@ -339,6 +343,10 @@ class SegmentPanel:
         problem = self._logic.problemWith(self.channels.volumes())
         if problem is not None:
             self.ui.expectedLabel.text = f"{problem.what} {problem.remedy}"
+            return
+        advice = self._logic.advice(chosenDevice(self.ui.deviceCombo))
+        if advice:  # measuring would take memory from the training
+            self.ui.expectedLabel.text = advice
             return
         self._question += 1
         question = self._question

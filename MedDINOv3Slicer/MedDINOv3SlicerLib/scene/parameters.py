@@ -129,6 +129,11 @@ class Parameters:
         return cls(node)
 
     @property
+    def hasDevice(self) -> bool:
+        """Whether a device was chosen for this scene."""
+        return bool(self.node.GetParameter("device"))
+
+    @property
     def volumes(self) -> tuple[Node | None, ...]:
         """The chosen scan for each channel, in order; None where none is chosen."""
         roles: list[str] = []

@@ -169,3 +169,13 @@ class TestFolder:
         with pytest.raises(MedDINOv3Error) as caught:
             Exchange(tmp_path / "nowhere")
         assert caught.value.code == "no-temporary-folder"
+
+
+def test_a_missing_lock_package_is_named_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    with pytest.raises(MedDINOv3Error) as caught:
+        Exchange(tmp_path)
+    assert caught.value.code == "not-set-up" and "filelock" in caught.value.message
+    assert list(tmp_path.iterdir()) == []

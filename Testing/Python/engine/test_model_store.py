@@ -117,6 +117,32 @@ class TestUserFolder:
         assert user_folder().name == "MedDINOv3"
         assert user_folder().is_absolute()
 
+    @pytest.mark.parametrize("place", ["", "relative", "absolute"])
+    def test_the_place_is_the_same_without_platformdirs(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+    ) -> None:
+        """Slicer's own process may lack it, and must look where the others do."""
+        monkeypatch.delenv("MEDDINOV3_HOME")
+        named = str(tmp_path) if place == "absolute" else place
+        for variable in ("XDG_DATA_HOME", "LOCALAPPDATA"):
+            monkeypatch.setenv(variable, named)
+        expected = user_folder()
+        monkeypatch.setitem(sys.modules, "platformdirs", None)
+        assert user_folder() == expected
+
+    @pytest.mark.parametrize(
+        ("system", "parts"),
+        [("darwin", ("Library", "Application Support")), ("win32", ("AppData", "Local"))],
+    )
+    def test_the_place_on_other_systems(
+        self, monkeypatch: pytest.MonkeyPatch, system: str, parts: tuple[str, ...]
+    ) -> None:
+        for variable in ("MEDDINOV3_HOME", "XDG_DATA_HOME", "LOCALAPPDATA"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setitem(sys.modules, "platformdirs", None)
+        monkeypatch.setattr("meddinov3.model_store.sys.platform", system)
+        assert user_folder() == Path.home().joinpath(*parts, "MedDINOv3")
+
 
 class TestFinding:
     def test_by_name(self, own: Path, starters: Path) -> None:

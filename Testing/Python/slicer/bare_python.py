@@ -36,8 +36,9 @@ print(json.dumps({
     "added": sys.path[len(before):],
     "kept": sys.path[:len(before)] == before,
     "icon": resourcePath("Icons/MedDINOv3Slicer.png"),
-    "models": widget.panel.models.text,
+    "models": [entry.id for entry in widget.logic.parts.shelf.entries()],
 }))
+widget.cleanup()
 """
 
 

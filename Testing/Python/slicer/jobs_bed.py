@@ -19,8 +19,8 @@ from meddinov3.grid import Grid
 LIBRARY = "MedDINOv3SlicerLib"
 NAMES = (
     "batch", "folder_orders", "forecast", "interpreter", "orders", "process", "segmenting",
-    "training", "training_command", "training_log", "training_state", "training_watch",
-    "trainings", "wording", "worker",
+    "training", "training_command", "training_log", "training_state", "trainings",
+    "wording", "worker",
 )  # fmt: skip
 LONG = 120.0  # seconds; nothing here takes more than a few, but machines are busy
 SPACING, ORIGIN = (1.0, 1.5, 2.0), (-20.0, 5.0, 7.5)

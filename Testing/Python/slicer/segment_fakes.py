@@ -79,6 +79,7 @@ class FakeLogic:
         self.lacks: Any = Missing()
         self.refuses: Any = None  # what ensure answers
         self.wrong: Any = None  # what problemWith answers
+        self.advised = ""  # what a running training means
         self.ensured = 0
         self.inspected: list[tuple[str, Any]] = []
         self.estimated: list[tuple[Any, Any]] = []
@@ -103,6 +104,9 @@ class FakeLogic:
 
     def estimate(self, order: Any, then: Any) -> None:
         self.estimated.append((order, then))
+
+    def advice(self, device: str) -> str:
+        return self.advised
 
     def start(self, order: Any) -> FakeJob:
         self.started.append((order, FakeJob("read 12 slices")))

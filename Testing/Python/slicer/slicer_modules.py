@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import types
 import unittest
 from pathlib import Path
@@ -60,6 +61,25 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
         print(message)
 
 
+def refusePip(
+    requirements: Any, no_deps_requirements: Any = None, skip_packages: Any = None,
+    blocking: bool = True, **_how: Any,
+) -> None:  # fmt: skip
+    """Raise for what ``slicer.packaging.pip_install`` of 5.12.3, or pip, refuses."""
+    if skip_packages is not None and no_deps_requirements is not None:
+        raise ValueError("skip_packages and no_deps_requirements are mutually exclusive")
+    if skip_packages is not None and not blocking:
+        raise ValueError("skip_packages requires blocking=True")
+    for asked in (requirements, no_deps_requirements):
+        if asked is None:
+            continue
+        if type(asked) not in (str, list):
+            raise ValueError("requirement input must be string or list")
+        words = asked.split() if isinstance(asked, str) else asked
+        if all(word.startswith("-") for word in words):
+            raise subprocess.CalledProcessError(1, "pip", "You must give at least one requirement")
+
+
 class Packaging:
     """``slicer.packaging`` that installs nothing and records what it was asked.
 
@@ -93,6 +113,7 @@ class Packaging:
         completedCallback: Any = None,
     ) -> Any:
         given = {k: v for k, v in locals().items() if k not in ("self", "requirements")}
+        refusePip(requirements, **given)
         self.calls.append(("pip_install", requirements, given))
         self._install(requirements, blocking, logCallback, completedCallback)
 

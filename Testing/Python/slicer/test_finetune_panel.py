@@ -50,6 +50,7 @@ class FakeTraining:
     order: Any = field(default_factory=lambda: SimpleNamespace(name="Livers 2"))
     points: list[Any] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    insisted: int = 0
 
     @property
     def model(self) -> Path | None:
@@ -60,6 +61,9 @@ class FakeTraining:
 
     def curve(self) -> Sequence[Any]:
         return self.points
+
+    def insist(self) -> None:
+        self.insisted += 1
 
     def pause(self) -> None:
         self.asked.append("pause")
@@ -259,6 +263,9 @@ def test_a_training_is_paused_goes_on_and_is_stopped_after_asking(opened: Opened
     training, ui = follow(opened, Status("training", 0.1)), opened.panel.ui
     assert "not waiting" in ui.goOnButton.toolTip
     click(ui.pauseButton)
+    said = training.insisted
+    opened.panel.run.timer.timeout.emit()
+    assert training.insisted > said, "what was not heard is said again"
     training.now = Status("paused", 0.1)
     opened.panel.run.look()
     assert not ui.pauseButton.enabled
@@ -359,3 +366,25 @@ def test_it_fits_the_modules_column(opened: Opened) -> None:
     opened.panel.ui.advancedGroup.collapsed = False
     follow(opened, Status("done", caseScores=scores(case_0001=0.9)))
     assert cutOff(opened.panel.widget) == 0
+
+
+def test_what_cannot_be_read_while_it_is_watched_is_shown_not_raised(opened: Opened) -> None:
+    def refuse(training: Any) -> Path:
+        raise PermissionError(13, "Permission denied", "report.html")
+
+    opened.logic.report = refuse
+    follow(opened, Status("training", 0.5))
+    assert "Permission denied" in opened.problems.shown.what
+    assert opened.panel.run.timer.active
+
+
+def test_others_hear_when_a_training_starts_and_ends(opened: Opened) -> None:
+    heard: list[str] = []
+    opened.panel.trainingChanged.connect(lambda: heard.append(training.now.state))
+    training = FakeTraining("one", opened.logic.folder, Status("training", 0.5))
+    opened.logic.runs = [training]
+    opened.panel.enter()
+    opened.panel.run.look()
+    training.now = Status("done")
+    opened.panel.run.look()
+    assert heard == ["training", "done"]

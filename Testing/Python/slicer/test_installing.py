@@ -11,26 +11,30 @@ from typing import Any
 
 import pytest
 from cmake_lists import ROOT
+from slicer_modules import refusePip
 
-# Imports what fine-tuning imports, with only listed packages and what they need to be found.
+# Imports what fine-tuning imports, with only listed packages and what they need to be found; a
+# first time without one of them, to see that it is refused.
 ALLOWED = """
 import importlib.abc, importlib.machinery, importlib.metadata as metadata, sys
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-skipped, listed = sys.argv[1].split(","), sys.argv[2].split(",")
+skipped, listed, left_out = sys.argv[1].split(","), sys.argv[2].split(","), sys.argv[3]
 slicers_own = ["torch", "torchvision", "numpy", "scipy", "SimpleITK", "pydicom", "pillow",
                "packaging", "setuptools", "requests", "highdicom"]
-waiting, allowed = [*listed, *slicers_own], set()
-while waiting:
-    name = canonicalize_name(waiting.pop())
-    if name in allowed or name in skipped:
-        continue
-    allowed.add(name)
-    try:
-        asked = [Requirement(line) for line in metadata.requires(name) or ()]
-    except metadata.PackageNotFoundError:
-        continue
-    waiting += [r.name for r in asked if r.marker is None or r.marker.evaluate({"extra": ""})]
+def with_needs(names):
+    waiting, found = [*names], set()
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found or name in skipped:
+            continue
+        found.add(name)
+        try:
+            asked = [Requirement(line) for line in metadata.requires(name) or ()]
+        except metadata.PackageNotFoundError:
+            continue
+        waiting += [r.name for r in asked if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return found
 owners = metadata.packages_distributions()
 class OnlyListed(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -44,9 +48,29 @@ class OnlyListed(importlib.abc.MetaPathFinder):
     def exec_module(self, module):
         pass
 sys.meta_path.insert(0, OnlyListed())
+allowed = with_needs([*(name for name in listed if name != left_out), *slicers_own])
+try:
+    exec(sys.argv[4])
+except ModuleNotFoundError as error:
+    print(error)
+allowed = with_needs([*listed, *slicers_own])
+exec(sys.argv[4])
+"""
+NEEDED = """
 import meddinov3.preview, meddinov3_training.cli, meddinov3_training.curves
 import meddinov3_training.evaluation.scores, meddinov3_training.finetune
 import meddinov3_training.run_report, meddinov3_training.validation
+from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
+from batchgeneratorsv2.transforms.intensity.contrast import BGContrast
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from monai.metrics.utils import get_edge_surface_distance
 """
 
 
@@ -73,7 +97,7 @@ class Site:
         self.installed: list[Any] = []
         self.fails: Exception | None = None
         self.extension = self.packaging = True
-        self.other = ""
+        self.other = self.pins = ""
 
     def version(self, name: str) -> str | None:
         return self.versions.get(name)
@@ -94,11 +118,13 @@ class Site:
         return SimpleNamespace(pip_install=self.pip, PyTorchUtilsLogic=lambda: self)
 
     def pip(self, requirements: list[str], **how: Any) -> None:
+        refusePip(requirements, **how)
         self.installed.append((requirements, how))
+        self.pins = Path(how["constraints"]).read_text(encoding="utf-8")
         if self.fails:
             print("Collecting something")
             raise self.fails
-        for line in requirements:
+        for line in [*requirements, *how.get("no_deps_requirements", ())]:
             self.versions[line.partition(">")[0]] = line.partition("=")[2]
 
     def installTorch(self, askConfirmation: bool, torchVersionRequirement: str) -> Any:
@@ -132,7 +158,8 @@ def test_first_need_says_what_how_large_and_where_then_installs(library: None) -
     torch, (packages, how) = site.installed
     assert torch == ("torch", False, ">=2.6"), "asked once, not twice"
     assert "timm>=1.0.28" in packages
-    assert {"SimpleITK", "numpy", "scipy", "torch"} <= set(how["skip_packages"])
+    assert "skip_packages" not in how, "it rewrites what other packages declare"
+    assert site.pins.splitlines() == ["numpy==2.4.6", "torch==2.9.0+cu128", "torchvision==0.24.0"]
     assert heard
     assert installer.ensure() is None
     assert len(site.questions) == 1, "asked once, then it is there"
@@ -222,23 +249,31 @@ def test_fine_tuning_asks_for_its_own_packages_only(library: None) -> None:
     site.installed.clear()
     assert installer.ensure("training") is None
     ((packages, how),) = site.installed
-    assert "batchgeneratorsv2>=0.3.6" in packages and "timm>=1.0.28" not in packages
-    assert "batchgenerators" in how["skip_packages"], "declared, large, and never imported"
+    assert "monai>=1.4" in packages and "timm>=1.0.28" not in packages
+    assert how["no_deps_requirements"] == ["batchgeneratorsv2>=0.3.6"], "declares what is large"
+    assert "batchgeneratorsv2>=0.3.6" not in packages and "numpy==2.4.6" in site.pins
     assert "Fine-tuning" in site.questions[-1]
+
+
+def test_the_package_that_comes_alone_can_be_the_only_one(library: None) -> None:
+    site = Site(**TORCH)
+    installer = site.installer()
+    assert installer.ensure("training") is None
+    site.installed.clear()
+    del site.versions["batchgeneratorsv2"]
+    assert installer.ensure("training") is None
+    ((packages, how),) = site.installed
+    assert packages == ["--no-deps", "batchgeneratorsv2>=0.3.6"]
+    assert "no_deps_requirements" not in how
 
 
 def test_update_keeps_what_is_slicers(library: None) -> None:
     site = Site(**TORCH, numpy="2.4.6", timm="1.0.28", batchgeneratorsv2="0.3.6")
-    pins: list[str] = []
-    site.pip = lambda requirements, **how: (
-        site.installed.append((requirements, how)),
-        pins.append(Path(how["constraints"]).read_text(encoding="utf-8")),
-    )
     assert site.installer().update() is None
     ((packages, how),) = site.installed
     assert packages == ["--upgrade", "timm"]
     assert how["no_deps_requirements"] == ["--upgrade", "batchgeneratorsv2"]
-    assert "numpy==2.4.6\n" in pins[0] and "torch==2.9.0+cu128\n" in pins[0]
+    assert "numpy==2.4.6\n" in site.pins and "torch==2.9.0+cu128\n" in site.pins
 
 
 def test_versions_are_listed_without_importing(library: None) -> None:
@@ -254,26 +289,7 @@ def test_training_list_has_what_training_imports(library: None) -> None:
     lines = readLists([resource("requirements.txt"), resource("requirements-training.txt")])
     names = [Requirement(line).name for line in lines]
 
-    def run(listed: list[str]) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", ALLOWED + LATE, ",".join(LEFT_OUT), ",".join(listed)]
-        return subprocess.run(command, capture_output=True, text=True)
-
-    done = run(names)
+    command = [sys.executable, "-c", ALLOWED, ",".join(LEFT_OUT), ",".join(names)]
+    done = subprocess.run([*command, "scikit-image", NEEDED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    done = run([name for name in names if name != "scikit-image"])
-    assert "not listed: skimage" in done.stderr, "the check sees what is not listed"
-
-
-LATE = """
-from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
-from batchgeneratorsv2.transforms.intensity.contrast import BGContrast
-from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
-from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
-from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from batchgeneratorsv2.transforms.utils.random import RandomTransform
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from monai.metrics.utils import get_edge_surface_distance
-"""
+    assert "not listed: skimage" in done.stdout, "the check sees what is not listed"

@@ -1,4 +1,4 @@
-"""Trainings that outlive Slicer: started, watched, steered, found again, and never called done
+"""Trainings that outlive Slicer: started, looked at, steered, found again, and never called done
 when they are not."""
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TRAINING_TESTS not in sys.path:
 from synthetic_dataset import write_dataset  # noqa: E402
 
 pytest_plugins = ("jobs_bed",)
+ENDS = ("done", "stopped", "interrupted", "failed", "ended")
 QUICK = {"batch": 2, "spacing": (1.0, 1.0)}
 
 
@@ -36,7 +37,6 @@ class Bed:
         self.dataset = write_dataset(folder / "cases", 4)
         self.base = make_bundle(folder / "base", describe("x", "y"))
         self.trainings = self.fresh()
-        self.watches: list[Any] = []
 
     def fresh(self, **options: Any) -> Any:
         """As another Slicer would see them."""
@@ -48,14 +48,8 @@ class Bed:
             self.dataset, str(self.base), name, minutes, "cpu", QUICK | advanced
         )
 
-    def watch(self, training: Any) -> tuple[Any, list[Any]]:
-        watch = self.jobs.training_watch.TrainingWatch(training, every=50)
-        self.watches.append(watch)
-        ends: list[Any] = []
-        watch.ended.connect(lambda state, problem: ends.append((state, problem)))
-        return watch, ends
-
     def until(self, training: Any, *states: str) -> Any:
+        """Look again and again, as the panel does."""
         seen: list[Any] = []
 
         def there() -> bool:
@@ -71,38 +65,32 @@ class Bed:
 def bed(jobs: SimpleNamespace, tmp_path: Path) -> Iterator[Bed]:
     made = Bed(jobs, tmp_path)
     yield made
-    for watch in made.watches:
-        watch.close()
     for training in made.trainings.list():
         training.end()
 
 
 def test_a_training_runs_to_its_end_and_its_model_is_kept(bed: Bed, own_home: Path) -> None:
     training = bed.trainings.start(bed.order(steps=25))
-    watch, ends = bed.watch(training)
-    states, curves = [], []
-    watch.progressed.connect(lambda status: states.append(status.state))
-    watch.curve.connect(curves.append)
-    assert training.serial == "0001" and ends == []
-    bed.app.wait_until(lambda: ends, LONG)
-    assert ends == [("done", None)], training.log()
-    assert states[0] == "starting" and states[-1] == "done"
-    losses = [point for point in curves[-1] if point.loss is not None]
+    assert training.serial == "0001" and training.status().state == "starting"
+    status = bed.until(training, *ENDS)
+    assert (status.state, status.problem) == ("done", None), training.log()
+    losses = [point for point in training.curve() if point.loss is not None]
     assert losses and all(0 < point.step <= 25 for point in losses)
-    status = training.status()
     assert (status.cases, status.heldOut, status.step, status.share) == (3, 1, 25, 1.0)
     (score,) = status.caseScores
     assert set(score.dice) == {"ball", "box"} and 0 <= score.mean <= 1
     assert status.scores["held_out_cases"] == 1 and status.device == "cpu"
-    assert bed.trainings.keepModel(training) == "mine"
-    assert bed.trainings.keepModel(training) == "mine-2"
-    description = read_description(find_model("mine-2"))
-    assert (description.id, description.name) == ("mine-2", "Mine")
+    from MedDINOv3SlicerLib.model_shelf import ModelShelf
+
+    kept = ModelShelf().keep(training.model, training.order.modelId, training.order.name)
+    description = read_description(find_model("mine"))
+    assert (description.id, description.name) == ("mine", "Mine")
     (found,) = bed.fresh().list()
     assert found.status() == status and found.curve() == training.curve()
     assert bed.fresh().running() is None
     bed.trainings.remove(training)
-    assert bed.trainings.list() == [] and find_model("mine").is_dir()
+    assert bed.trainings.list() == [] and not training.folder.exists()
+    assert find_model("mine") == kept and kept.is_dir()
 
 
 def test_it_is_paused_gone_on_with_found_again_and_stopped(bed: Bed) -> None:
@@ -120,10 +108,9 @@ def test_it_is_paused_gone_on_with_found_again_and_stopped(bed: Bed) -> None:
     bed.fresh().goOn(found)
     bed.app.wait_until(lambda: found.status().step > step, LONG)
     assert bed.trainings.running().serial == training.serial
-    watch, ends = bed.watch(found)
-    watch.stop()
-    bed.app.wait_until(lambda: ends, LONG)
-    assert ends == [("stopped", None)]
+    found.stop()
+    status = bed.until(found, *ENDS)
+    assert (status.state, status.problem) == ("stopped", None), found.log()
     assert training.status().state == "stopped" and training.model is not None
     assert not training.canGoOn()
 
@@ -131,12 +118,11 @@ def test_it_is_paused_gone_on_with_found_again_and_stopped(bed: Bed) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_killed_one_is_a_failure_and_can_go_on(bed: Bed) -> None:
     training = bed.trainings.start(bed.order(steps=60, **{"checkpoint-every": "0s"}))
-    _, ends = bed.watch(training)
     bed.app.wait_until(lambda: training.status().step >= 20, LONG)
     os.kill(owner_pid(training.run), signal.SIGKILL)
-    bed.app.wait_until(lambda: ends, LONG)
-    ((state, problem),) = ends
-    assert state == "failed" and problem.code == "training-killed"
+    status = bed.until(training, *ENDS)
+    problem = status.problem
+    assert status.state == "failed" and problem.code == "training-killed"
     assert "memory" in problem.what and "Go on" in problem.remedy
     (found,) = bed.fresh().list()
     assert found.status().state == "failed", "also for a Slicer that did not start it"
@@ -175,10 +161,9 @@ def test_one_that_cannot_train_says_why(bed: Bed, fault: str, code: str) -> None
     if fault == "program missing":
         bed.trainings._python = lambda: str(bed.folder / "none")
     training = bed.trainings.start(order)
-    _, ends = bed.watch(training)
-    bed.app.wait_until(lambda: ends, LONG)
-    ((state, problem),) = ends
-    assert (state, problem.code) == ("failed", code), training.log()
+    status = bed.until(training, *ENDS)
+    problem = status.problem
+    assert (status.state, problem.code) == ("failed", code), training.log()
     assert problem.what and problem.remedy and "--budget" not in problem.remedy
     assert training.status().state == "failed" and training.model is None
 

@@ -165,7 +165,7 @@ def test_one_that_does_not_end_is_ended(
 
 def test_slicer_that_quits_ends_it(make: Callable[..., Any], jobs: Any) -> None:
     worker, answers = make(), []
-    worker.endWith(jobs.app.app)
+    jobs.app.app.aboutToQuit.connect(lambda: worker.close())
     worker.ask(Inspect("cpu"), listener(answers))
     jobs.app.wait_until(lambda: answers, LONG)
     pid = worker._client.pid

@@ -268,3 +268,16 @@ def test_shortcut_lives_while_the_module_is_shown(make: Any, slicer_app: Any) ->
     assert pressed == ["go"]
     shortcuts.remove()
     assert not window.findChildren(qt.QShortcut)
+
+
+def test_running_training_is_named_and_nothing_is_measured(make: Any, slicer_app: Any) -> None:
+    from segment_fakes import scan
+
+    panel = make()
+    panel.logic.advised = "A training is running."
+    panel.choose((scan(slicer_app),))
+    slicer_app.wait_until(lambda: panel.ui.expectedLabel.text == "A training is running.")
+    assert panel.logic.estimated == []
+    panel.logic.advised = ""
+    panel.refreshModels()
+    slicer_app.wait_until(lambda: panel.logic.estimated)

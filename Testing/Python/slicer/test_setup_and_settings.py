@@ -14,7 +14,7 @@ from meddinov3.model_store import InstalledModel
 
 @pytest.fixture
 def logic(slicer_app: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    from panel_fakes import FakeLogic, module_library
+    from segment_fakes import FakeLogic, module_library
 
     with module_library(monkeypatch):
         yield FakeLogic(InstalledModel(Path("liver-ct"), describe("liver", channels=("CT",))))
@@ -58,7 +58,7 @@ def test_batch_of_a_folder(logic: Any, slicer_app: Any, tmp_path: Path) -> None:
     from MedDINOv3SlicerLib.panels.segment_panel import SegmentPanel
     from MedDINOv3SlicerLib.preferences import Preferences
     from MedDINOv3SlicerLib.problem import Problem
-    from panel_fakes import order_of
+    from segment_fakes import order_of
 
     segment = SegmentPanel(logic, order_of)
     segment.setScene(slicer_app.scene)

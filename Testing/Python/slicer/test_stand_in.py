@@ -141,6 +141,9 @@ def test_packaging_records_and_installs_nothing(slicer_app: Any) -> None:
     slicer_app.wait_until(lambda: ended)
     assert ended == [1]
     assert [name for name, *_ in slicer_app.packaging.calls] == ["pip_ensure", "pip_install"]
+    for refused in ({"no_deps_requirements": ["b"]}, {"blocking": False}):
+        with pytest.raises(ValueError, match="skip_packages"):
+            pip_install(["timm>=1"], skip_packages=["torch"], **refused)
 
 
 def test_settings_panel_writes_what_is_changed(slicer_app: Any) -> None:

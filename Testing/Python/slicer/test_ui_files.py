@@ -38,22 +38,28 @@ def example(tmp_path: Path, ui: Any) -> Any:
     return ui.UiFile(path)
 
 
-def codes(ui: Any) -> list[Any]:
-    return [ui.Code(p.read_text(encoding="utf-8")) for p in sorted(MODULE.rglob("*.py"))]
+@pytest.fixture(scope="module")
+def codes() -> dict[Path, Any]:
+    from ui_files import read_codes
+
+    return read_codes(MODULE)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
-def test_file_loads_and_its_widgets_are_used(file: Path, slicer_app: Any, ui: Any) -> None:
+def test_file_loads_and_its_widgets_are_used(
+    file: Path, slicer_app: Any, ui: Any, codes: dict[Path, Any]
+) -> None:
     slicer_app.slicer.util.loadUI(str(file))
-    left = [
-        n for n in ui.unused(ui.UiFile(file), codes(ui)) if f"{file.name}:{n}" not in LEFT_ALONE
-    ]
+    found = ui.unused(ui.UiFile(file), list(codes.values()))
+    left = [name for name in found if f"{file.name}:{name}" not in LEFT_ALONE]
     assert left == [], "named, and used by no code that loads the file"
 
 
 @pytest.mark.parametrize("path", sorted(MODULE.rglob("*.py")), ids=lambda p: p.name)
-def test_code_names_widgets_and_signals_that_exist(path: Path, slicer_app: Any, ui: Any) -> None:
-    code = ui.Code(path.read_text(encoding="utf-8"))
+def test_code_names_widgets_and_signals_that_exist(
+    path: Path, slicer_app: Any, ui: Any, codes: dict[Path, Any]
+) -> None:
+    code = codes[path]
     assert code.loads <= {file.name for file in FILES}
     assert ui.misnamed(code, [ui.UiFile(file) for file in FILES]) == []
     for name in code.loads:
@@ -74,6 +80,21 @@ def test_unused_widget_is_found(example: Any, ui: Any) -> None:
     assert ui.unused(example, [built]) == []
     elsewhere = ui.Code("self.ui.addButton\nself.ui.dropButton")
     assert ui.unused(example, [elsewhere]) == ["addButton", "dropButton"]
+
+
+def test_what_is_handed_on_is_looked_at_too(example: Any, ui: Any) -> None:
+    giver = ui.Code("p('UI/X.ui')\nself.ui.addButton\nPart(self.ui, 3)")
+    part = ui.Code(
+        "class Part:\n    def f(self):\n        Other(self._ui)\n        self._ui.addButtom"
+    )
+    other = ui.Code("class Other:\n    def f(self):\n        self.ui.dropButton")
+    stranger = ui.Code("class Stranger:\n    def f(self):\n        self.ui.more")
+    sources = {"a": other, "b": part, "c": giver, "d": stranger}
+    assert ui.unused(example, [giver]) == ["dropButton"]
+    ui.join(sources)
+    assert ui.unused(example, list(sources.values())) == []
+    assert ui.misnamed(part, [example]) == ["addButtom"]
+    assert ui.misnamed(stranger, [example]) == [], "nobody handed it this file"
 
 
 def test_misspelt_widget_is_found(example: Any, ui: Any) -> None:

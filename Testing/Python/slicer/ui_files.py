@@ -42,7 +42,7 @@ def _quiet(element: Any) -> bool:
 
 
 class Code:
-    """A Python file that loads .ui files."""
+    """A Python file; `loads` names the .ui files it works on, its own and those handed to it."""
 
     def __init__(self, source: str) -> None:
         self.tree = ast.parse(source)
@@ -52,6 +52,15 @@ class Code:
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
         self.loads = {m[1] for text in self.texts if (m := re.search(r"UI/(\w+\.ui)$", text))}
+        nodes = list(ast.walk(self.tree))
+        self.classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+        self.hands_to = {
+            node.func.id
+            for node in nodes
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and any(_is_ui(argument) for argument in node.args)
+        }
 
     def attributes(self) -> set[str]:
         """Names read as ``...ui.NAME``."""
@@ -93,6 +102,25 @@ class Code:
 
 def _is_ui(node: ast.AST) -> bool:
     return dotted(node).rpartition(".")[2].lstrip("_") == "ui"
+
+
+def read_codes(folder: Path) -> dict[Path, Code]:
+    """Every Python file below; a class that is handed ``ui`` works on what the giver loads."""
+    found = {p: Code(p.read_text(encoding="utf-8")) for p in sorted(folder.rglob("*.py"))}
+    return join(found)
+
+
+def join(codes: dict[Path, Code]) -> dict[Path, Code]:
+    """Hand on what is loaded, as often as it is handed on."""
+    for _ in codes:
+        before = sum(len(code.loads) for code in codes.values())
+        for giver in codes.values():
+            for taker in codes.values():
+                if giver.hands_to & taker.classes:
+                    taker.loads |= giver.loads
+        if before == sum(len(code.loads) for code in codes.values()):
+            break
+    return codes
 
 
 def unused(file: UiFile, codes: list[Code]) -> list[str]:
