@@ -87,6 +87,7 @@ def page(slicer_app: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     spec.loader.exec_module(code)
     _found, widget = slicer_app.open_module(code, MODULE)
     widget.workspace.widget.setFixedWidth(420)
+    widget.workspace.widget.window().show()
     yield slicer_app, widget.workspace
     widget.exit()
     widget.cleanup()
@@ -142,6 +143,7 @@ class Person:
         for other, section in self.page.sections.items():
             if other != "batch":
                 section.collapsed = other != name
+        self.app.slicer.app.processEvents()  # a widget is clicked where it lies
 
     def picture(self, name: str) -> None:
         if self.folder:
@@ -220,6 +222,7 @@ def test_corrected_cases_make_a_better_model(page: tuple[Any, Any], home: Path) 
             person.slices("corrected")
             person.open("cases")
             app.click(workspace.cases.ui.newButton)
+            app.slicer.app.processEvents()
             workspace.cases.ui.newName.setText("Hippocampus")
             workspace.cases.ui.newChannels.setText("MR")
             workspace.cases.ui.newFolder.setText(str(home / "libraries" / "hippocampus"))
