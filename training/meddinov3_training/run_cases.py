@@ -16,6 +16,7 @@ from meddinov3.bundle import sha256
 from meddinov3.description import JsonFile
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.labels import Label
+from meddinov3.progress import ProgressCallback, Steps, StopQuestion
 
 from meddinov3_training.dataset import Case, Dataset
 
@@ -98,12 +99,26 @@ class RunCases(JsonFile):
         training: Sequence[Case],
         held_out: Sequence[Case],
         backbone_hash: str,
+        report: ProgressCallback | None = None,
+        stop: StopQuestion | None = None,
     ) -> RunCases:
-        """Record what a run begins with; every file is read."""
+        """Record what a run begins with; every file is read.
+
+        Raises:
+            Cancelled: `stop`, asked before each case, said so.
+        """
+        steps = Steps("noting the cases' content", len(training) + len(held_out), report, stop)
+
+        def record(case: Case) -> CaseRecord:
+            steps.check()
+            made = CaseRecord.of(case)
+            steps.advance()
+            return made
+
         return cls(
             dataset.name, dataset.licence, dataset.reference, dataset.channels, dataset.labels,
             dataset.members, dataset.regions, dataset.ignore,
-            tuple(map(CaseRecord.of, training)), tuple(map(CaseRecord.of, held_out)),
+            tuple(map(record, training)), tuple(map(record, held_out)),
             backbone_hash,
         )  # fmt: skip
 
@@ -117,12 +132,16 @@ class RunCases(JsonFile):
         return digest.hexdigest()
 
     def take_up(
-        self, dataset: Dataset
+        self,
+        dataset: Dataset,
+        report: ProgressCallback | None = None,
+        stop: StopQuestion | None = None,
     ) -> tuple[Dataset, tuple[Case, ...], tuple[Case, ...], list[str]]:
         """Find the run's cases in the dataset as it is now.
 
         Args:
             dataset: as read now; other cases and labels may have been added.
+            report, stop: progress and the question whether to stop, asked between cases.
 
         Returns:
             The dataset with the run's labels and cases, the training and the held-out cases, and
@@ -130,14 +149,19 @@ class RunCases(JsonFile):
 
         Raises:
             MedDINOv3Error: a label or channel is another one, or a case is missing or changed.
+            Cancelled: `stop` said so.
         """
         notes = self._compare_labels(dataset)
         known = {case.id: case for case in dataset.cases}
         records = (*self.training, *self.held_out)
         _refuse([r.id for r in records if r.id not in known or not _is_there(known[r.id])],
                 "missing from the dataset")  # fmt: skip
-        _refuse([r.id for r in records if not r.is_of(known[r.id])],
-                "changed since this run began")  # fmt: skip
+        steps, wrong = Steps("comparing cases", len(records), report, stop), []
+        for record in records:
+            steps.check()
+            wrong += [] if record.is_of(known[record.id]) else [record.id]
+            steps.advance()
+        _refuse(wrong, "changed since this run began")
         added = [name for name in known if name not in {record.id for record in records}]
         if added:
             notes.append(f"{_listed(added)}: added to the dataset since this run began, and not "

@@ -89,7 +89,7 @@ def prepare(
         Cancelled: `stop` said so.
     """
     if run is not None and (run / FILE).is_file():
-        return _taken_up(dataset_folder, settings, device, run)
+        return _taken_up(dataset_folder, settings, device, run, report, stop)
     if run is not None and (run / CHECKPOINTS).is_dir():
         raise MedDINOv3Error(
             "bad-run", f"'{run.name}' lacks {FILE}: what it was trained on is not known.",
@@ -104,7 +104,7 @@ def prepare(
         settings = dataclasses.replace(settings, slice_offsets=base_offsets(settings.base))
     offsets = settings.slice_offsets or (0.0,)
     base = read_base(settings.base, len(dataset.channels) * len(offsets))
-    cases = RunCases.of(dataset, training, held_out, base.network.backbone_hash)
+    cases = RunCases.of(dataset, training, held_out, base.network.backbone_hash, report, stop)
     # Folds share one plan, as in nnU-Net, so that their networks can be averaged.
     seen = training if settings.fold is None else dataset.cases
     fingerprint = _fingerprint(dataset, seen, held_out, report, stop)
@@ -121,7 +121,10 @@ def prepare(
     )  # fmt: skip
 
 
-def _taken_up(dataset_folder: Path, settings: Settings, device: torch.device, run: Path) -> Task:
+def _taken_up(
+    dataset_folder: Path, settings: Settings, device: torch.device, run: Path,
+    report: ProgressCallback | None, stop: StopQuestion | None,
+) -> Task:  # fmt: skip
     """The task of a run that is continued: nothing is decided again."""
     try:
         cases = RunCases.from_json((run / FILE).read_text(encoding="utf-8"))
@@ -132,7 +135,7 @@ def _taken_up(dataset_folder: Path, settings: Settings, device: torch.device, ru
             "bad-run", f"What the run decided cannot be read: {error}.", "Start a new run."
         ) from error
     found = read_dataset(dataset_folder, complete=False)
-    dataset, training, held_out, notes = cases.take_up(found)
+    dataset, training, held_out, notes = cases.take_up(found, report, stop)
     base = read_base(settings.base, len(plan.channels) * len(plan.sampling.slice_offsets))
     if base.network.backbone_hash != cases.backbone_hash:
         raise MedDINOv3Error(
