@@ -49,8 +49,8 @@ class TrainingLogic:
         found = [
             ("auto", _("automatic")),
             ("cuda", _("graphics card (CUDA)")),
-            ("mps", _("graphics processor (Apple)")),
-            ("cpu", _("processor")),
+            ("mps", _("Apple graphics (MPS)")),
+            ("cpu", _("processor (CPU)")),
         ]
         chosen = self._parts.preferences.device()
         return sorted(found, key=lambda device: device[0] != chosen)

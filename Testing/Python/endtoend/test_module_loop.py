@@ -245,7 +245,7 @@ def test_corrected_cases_make_a_better_model(page: tuple[Any, Any], home: Path) 
     ui.batchSpin.value = 8
     ui.decoderRateEdit.setText("1e-3")
     ui.backboneRateEdit.setText("1e-3")
-    select(ui.deviceCombo, "processor")
+    select(ui.deviceCombo, "processor (CPU)")
     assert ui.startButton.enabled, ui.startButton.toolTip
     app.click(ui.startButton)
     (training,) = workspace.training.trainings()
