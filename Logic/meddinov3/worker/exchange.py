@@ -75,7 +75,10 @@ class Exchange:
     def close(self) -> None:
         """Remove the folder and all in it."""
         self._lock.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for _ in range(3):  # a worker may just write what nobody waits for any more
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not self.folder.exists():
+                break
 
     def __enter__(self) -> Exchange:
         return self

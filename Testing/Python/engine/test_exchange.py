@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -76,6 +77,23 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
         write_label_map(tmp_path / "results", np.zeros((1, 1, 1), np.uint8))
     assert caught.value.code == "exists"
     assert (tmp_path / "results/thesis").read_text() == "precious"
+
+
+def test_what_a_worker_writes_while_it_closes_goes_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, remove, calls = Exchange(tmp_path), shutil.rmtree, []
+
+    def removing(folder: Path, **how: bool) -> None:
+        remove(folder, **how)
+        calls.append(folder)
+        if len(calls) == 1:
+            folder.mkdir()
+            (folder / "late").touch()
+
+    monkeypatch.setattr(exchange.shutil, "rmtree", removing)
+    opened.close()
+    assert not opened.folder.exists() and len(calls) == 2
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

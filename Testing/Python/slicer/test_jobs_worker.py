@@ -35,6 +35,15 @@ def make(jobs: SimpleNamespace, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         each.close()
 
 
+@pytest.fixture(scope="module")
+def shared(jobs: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real worker, which takes seconds to start, for tests that leave it of use."""
+    log = tmp_path_factory.mktemp("shared") / "w.log"
+    worker = jobs.worker.Worker(lambda: sys.executable, environment, log)
+    yield worker
+    worker.close()
+
+
 def listener(answers: Answers) -> Listener:
     return Listener(
         done=lambda result: answers.append(("done", result)),
@@ -43,7 +52,9 @@ def listener(answers: Answers) -> Listener:
     )
 
 
-def test_it_starts_when_asked_and_says_how_it_is(make: Callable[..., Any], jobs: Any) -> None:
+def test_it_starts_when_asked_says_how_it_is_and_ends_with_slicer(
+    make: Callable[..., Any], jobs: Any
+) -> None:
     worker, states, answers = make(), [], []
     worker.changed.connect(states.append)
     assert worker.state == "off" and not worker.running
@@ -53,12 +64,15 @@ def test_it_starts_when_asked_and_says_how_it_is(make: Callable[..., Any], jobs:
     assert states == ["starting", "busy", "ready"]
     assert "CPU" in worker.device
     assert "Inspect 1: done" in worker.logText()
-    worker.close()
+    pid = worker._client.pid
+    worker.endWith(jobs.app.app)
+    jobs.app.app.aboutToQuitNow()
+    assert not worker.running and not jobs.process.isAlive(pid)
     assert states[-1] == "off" and worker.failure is None
 
 
-def test_it_is_started_again_after_it_was_killed(make: Callable[..., Any], jobs: Any) -> None:
-    worker, answers = make(), []
+def test_it_is_started_again_after_it_was_killed(shared: Any, jobs: Any) -> None:
+    worker, answers = shared, []
     worker.ask(Inspect("cpu"), listener(answers))
     jobs.app.wait_until(lambda: answers, LONG)
     first = worker._client.pid
@@ -163,23 +177,13 @@ def test_one_that_does_not_end_is_ended(
     jobs.app.wait_until(lambda: not jobs.process.isAlive(pid), LONG)
 
 
-def test_slicer_that_quits_ends_it(make: Callable[..., Any], jobs: Any) -> None:
-    worker, answers = make(), []
-    jobs.app.app.aboutToQuit.connect(lambda: worker.close())
-    worker.ask(Inspect("cpu"), listener(answers))
-    jobs.app.wait_until(lambda: answers, LONG)
-    pid = worker._client.pid
-    jobs.app.app.aboutToQuitNow()
-    assert not worker.running and not jobs.process.isAlive(pid)
-
-
 def test_a_listener_that_fails_keeps_nothing_from_going_on(
-    make: Callable[..., Any], jobs: Any, capsys: Any
+    shared: Any, jobs: Any, capsys: Any
 ) -> None:
     def broken(_answer: object) -> None:
         raise RuntimeError("a panel's fault")
 
-    worker, answers = make(), []
+    worker, answers = shared, []
     worker.ask(FreeMemory(), Listener(done=broken))
     worker.ask(FreeMemory(), listener(answers))
     jobs.app.wait_until(lambda: answers, LONG)
