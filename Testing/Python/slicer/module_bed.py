@@ -33,8 +33,10 @@ class Opened:
         return self.open()[1].workspace
 
     def reload(self, widget: Any) -> Any:
-        """As Slicer reloads: cleanup, and a new widget that is not entered."""
+        """As Slicer reloads: cleanup, widgets deleted, and a new one that is not entered."""
         widget.cleanup()
+        widget.parent.deleteLater()
+        self.app.wait_until(lambda: not widget.parent)
         self._widgets.remove(widget)
         area = self.app.qt.QWidget()
         self.app.qt.QVBoxLayout(area)
