@@ -1,4 +1,8 @@
-"""The whole loop inside Slicer, with a report that a user can send in. Touches no user's files."""
+"""The whole loop inside Slicer, with a report that a user can send in.
+
+It works in a folder of its own and takes its nodes out of the scene again: the user's models,
+libraries and settings stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import qt
 import slicer
 
+from MedDINOv3SlicerLib.recent_libraries import RecentLibraries
 from MedDINOv3SlicerLib.resources import resourcePath
 from MedDINOv3SlicerLib.sample_data import FILE
+from MedDINOv3SlicerLib.scene.parameters import TAG, Parameters
 
 if TYPE_CHECKING:
     from MedDINOv3SlicerLib.module_logic import ModuleLogic
@@ -27,6 +34,11 @@ if TYPE_CHECKING:
 
 HOME = "MEDDINOV3_HOME"
 STARTER = "hippocampus-mr-tiny"
+PAGE = (420, 1200)  # pixels
+STEPS = (  # and the section that the picture shows
+    ("open the page", "models"), ("segment", "segment"), ("correct", "correct"),
+    ("add cases", "cases"), ("fine-tune", "finetune"), ("segment again", "segment"),
+)  # fmt: skip
 PATIENCE = 600.0  # seconds for a training of a few steps on a slow processor
 SHORT = {"steps": 4, "batch": 2, "hold-out": 1}
 
@@ -43,19 +55,28 @@ class Report:
         folder: holds ``report.txt`` and pictures; named in the text.
         lines: of the text.
         passed: whether no step failed; steps left out are not failures.
+        complete: whether no step was left out.
     """
 
     folder: Path
     lines: list[str] = field(default_factory=list)
     passed: bool = True
+    complete: bool = True
 
     @property
     def text(self) -> str:
         """The whole report."""
         return "\n".join([*self.lines, f"Report and pictures: {self.folder}"])
 
-    def write(self) -> None:
-        """Put ``report.txt`` beside the pictures."""
+    def fail(self, what: str, details: str) -> None:
+        """Note a failure."""
+        self.passed = False
+        self.lines.append(f"{what}: FAILED\n{details.strip()}")
+
+    def end(self) -> None:
+        """Say how it went and put ``report.txt`` beside the pictures."""
+        whole = "All steps passed." if self.complete else "No step failed; some were left out."
+        self.lines.append(whole if self.passed else "The self test FAILED.")
         (self.folder / "report.txt").write_text(self.text + "\n", encoding="utf-8")
 
 
@@ -70,7 +91,7 @@ class SelfTest:
     def __init__(
         self,
         makeWorkspace: Callable[[ModuleLogic], Workspace],
-        makeLogic: Callable[[Any, Callable[[str], bool]], ModuleLogic],
+        makeLogic: Callable[..., ModuleLogic],
         folder: Path | None = None,
     ) -> None:
         self._makeWorkspace, self._makeLogic = makeWorkspace, makeLogic
@@ -79,6 +100,7 @@ class SelfTest:
         self._scan: Any = None
         self._segmentation: Any = None
         self._kept = ""
+        self._torch = "torch" in sys.modules  # by others; ours computes in other processes
 
     def run(self) -> Report:
         """Do all steps that can be done; the first that fails ends the run."""
@@ -86,11 +108,40 @@ class SelfTest:
         report = Report(self._folder)
         report.lines += _versions()
         home, before = tempfile.mkdtemp(prefix="meddinov3-selftest-"), os.environ.get(HOME)
-        os.environ[HOME] = home
-        logic = self._makeLogic(slicer.mrmlScene, lambda question: False)  # installs nothing
-        os.environ[HOME] = home  # the logic applied the user's own folder
+        nodes, choices = _nodes(), _choices()
+        settings = qt.QSettings(str(Path(home, "settings.ini")), qt.QSettings.IniFormat)
+        try:
+            logic = self._makeLogic(
+                slicer.mrmlScene,
+                lambda question: False,  # installs nothing
+                RecentLibraries(settings),
+            )
+            os.environ[HOME] = home  # after the logic, which has applied the user's own folder
+            try:
+                self._steps(logic, report)
+            finally:
+                logic.close()
+        except Exception:
+            report.fail("the self test itself", traceback.format_exc())
+        finally:
+            if before is None:
+                os.environ.pop(HOME, None)
+            else:
+                os.environ[HOME] = before
+            for node in _nodes() - nodes:
+                if slicer.mrmlScene.IsNodePresent(node):  # others may have gone with it
+                    slicer.mrmlScene.RemoveNode(node)
+            if choices is not None:
+                Parameters.of(slicer.mrmlScene).node.Copy(choices)
+            shutil.rmtree(home, ignore_errors=True)
+            report.end()
+        return report
+
+    def _steps(self, logic: ModuleLogic, report: Report) -> None:
         page = self._makeWorkspace(logic)
+        page.widget.resize(*PAGE)
         page.widget.show()
+        page.enter()
         try:
             for number, step in enumerate(
                 (self._opens, self._segments, self._corrects, self._adds, self._tunes,
@@ -99,16 +150,9 @@ class SelfTest:
                 if not self._do(step, number, logic, page, report):
                     break
         finally:
+            page.exit()
             page.cleanup()
             page.widget.hide()
-            logic.close()
-            if before is None:
-                os.environ.pop(HOME, None)
-            else:
-                os.environ[HOME] = before
-            shutil.rmtree(home, ignore_errors=True)
-            report.write()
-        return report
 
     def _do(
         self,
@@ -118,24 +162,27 @@ class SelfTest:
         page: Workspace,
         report: Report,
     ) -> bool:
-        name, start = step.__name__.strip("_"), time.monotonic()
+        (name, section), start = STEPS[number - 1], time.monotonic()
+        for other in ("segment", "correct", "cases", "finetune", "models"):
+            page.sections[other].collapsed = other != section
         try:
-            said = f"passed: {step(logic, page)}"
+            said = step(logic, page)
         except Skipped as reason:
-            report.lines.append(f"{name}: left out: {reason}")
+            report.lines.append(f"{number}. {name}: left out: {reason}")
+            report.complete = False
             return False
         except Exception:
-            report.passed = False
-            report.lines.append(f"{name}: FAILED\n{traceback.format_exc()}")
-            report.lines.append(logic.worker.logText())
+            log = logic.worker.logText()
+            report.fail(f"{number}. {name}", f"{traceback.format_exc()}\nLog:\n{log}")
             return False
         finally:
-            self._picture(page, f"{number}-{name}.png")
-        report.lines.append(f"{name}: {said} ({time.monotonic() - start:.1f} s)")
+            self._picture(page, f"{number}.png")
+        took = time.monotonic() - start
+        report.lines.append(f"{number}. {name}: passed ({took:.1f} s): {said}")
         return True
 
     def _opens(self, logic: ModuleLogic, page: Workspace) -> str:
-        assert "torch" not in sys.modules or "PyTorchUtils" in sys.modules, "torch was imported"
+        assert self._torch or "torch" not in sys.modules, "opening the page imported torch"
         ids = [model.id for model in logic.segmentation.models().models]
         assert STARTER in ids, f"the starter model is not there: {ids}"
         return f"{len(ids)} model(s)"
@@ -171,13 +218,32 @@ class SelfTest:
         labels = logic.cases.sceneFacts().labels
         library = logic.cases.createLibrary(folder, "Self test", ["MR"], labels)
         added = [logic.cases.addCase(library, {}, False)]
-        for turn in (1, 2):  # scans of the same size with other voxels
-            voxels = slicer.util.arrayFromVolume(self._scan)
-            voxels[:] = voxels[:, ::-1] if turn == 1 else voxels[:, :, ::-1]
-            added.append(logic.cases.addCase(library, {}, False))
+        for number in (1, 2):
+            added.append(self._addMirrored(logic, page, library, number))
+        page.correct.edit(self._segmentation, self._scan)
+        page.segment.choose((self._scan,))
         library.refresh()
+        page.cases.enter()
         assert len(library.cases) == len(added) == 3
         return ", ".join(added)
+
+    def _addMirrored(self, logic: ModuleLogic, page: Workspace, library: Any, number: int) -> str:
+        """Another case: a copy of scan and segments, mirrored along one axis."""
+        axis = -number
+        voxels = np.flip(slicer.util.arrayFromVolume(self._scan), axis).copy()
+        scan = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"Mirrored {number}")
+        scan.CopyOrientation(self._scan)
+        slicer.util.updateVolumeFromArray(scan, voxels)
+        drawn = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"Drawn {number}")
+        drawn.CreateDefaultDisplayNodes()
+        drawn.SetReferenceImageGeometryParameterFromVolumeNode(scan)
+        for place, name in enumerate(self._names()):
+            identity = drawn.GetSegmentation().AddEmptySegment(name, name)
+            mirrored = np.flip(self._array(place), axis).copy()
+            slicer.util.updateSegmentBinaryLabelmapFromArray(mirrored, drawn, identity, scan)
+        page.segment.choose((scan,))
+        page.correct.edit(drawn, scan)
+        return logic.cases.addCase(library, {}, False)
 
     def _tunes(self, logic: ModuleLogic, page: Workspace) -> str:
         from MedDINOv3SlicerLib.install.packages import TRAINING
@@ -186,12 +252,16 @@ class SelfTest:
             raise Skipped("fine-tuning is not set up yet; press Start under 4., then test again")
         library = logic.cases.recentLibraries()[0]
         training = page.training.start(library, STARTER, "self test", 5, "auto", SHORT)
+        page.finetune.run.find(training)
         end = time.monotonic() + PATIENCE
-        while training.status().running and time.monotonic() < end:
-            slicer.app.processEvents()
-            time.sleep(0.05)
-        status = training.status()
-        assert status.model, f"{status.state}: {status.problem}"
+        try:
+            while training.status().running and time.monotonic() < end:
+                slicer.app.processEvents()
+                time.sleep(0.05)
+            status = training.status()
+            assert status.model, f"{status.state}: {status.problem}"
+        finally:
+            training.end()
         self._kept = page.training.keep(training, "self-test").name
         return f"{status.step} steps on {status.device}"
 
@@ -210,9 +280,29 @@ class SelfTest:
         return slicer.util.arrayFromSegmentBinaryLabelmap(self._segmentation, identity, self._scan)
 
     def _picture(self, page: Workspace, name: str) -> None:
+        """The whole window, as a person would send it; only the page where there is no window."""
         slicer.app.processEvents()
-        window = slicer.util.mainWindow() if hasattr(slicer.util, "mainWindow") else None
-        (window or page.widget).grab().save(str(self._folder / name))
+        window = slicer.util.mainWindow()
+        page.widget.grab().save(str(self._folder / name))
+        if window is not None:
+            window.grab().save(str(self._folder / f"window-{name}"))
+
+
+def _nodes() -> set[Any]:
+    """Without the tree of the scene, which Slicer makes once and needs always."""
+    scene = slicer.mrmlScene
+    found = (scene.GetNthNode(number) for number in range(scene.GetNumberOfNodes()))
+    return {node for node in found if not node.IsA("vtkMRMLSubjectHierarchyNode")}
+
+
+def _choices() -> Any:
+    """A copy of what is chosen in the module, None if it was never opened in this scene."""
+    node = slicer.mrmlScene.GetSingletonNode(TAG, "vtkMRMLScriptedModuleNode")
+    if node is None:
+        return None
+    copy = slicer.vtkMRMLScriptedModuleNode()
+    copy.Copy(node)
+    return copy
 
 
 def _versions() -> list[str]:
