@@ -65,7 +65,7 @@ def test_it_starts_when_asked_says_how_it_is_and_ends_with_slicer(
     assert "CPU" in worker.device
     assert "Inspect 1: done" in worker.logText()
     pid = worker._client.pid
-    worker.endWith(jobs.app.app)
+    jobs.app.app.aboutToQuit.connect(lambda: worker.close())
     jobs.app.app.aboutToQuitNow()
     assert not worker.running and not jobs.process.isAlive(pid)
     assert states[-1] == "off" and worker.failure is None
