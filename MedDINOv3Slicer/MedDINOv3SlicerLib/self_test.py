@@ -23,6 +23,7 @@ import numpy as np
 import qt
 import slicer
 
+from MedDINOv3SlicerLib.install.packages import LISTS, TRAINING, readLists, versions
 from MedDINOv3SlicerLib.recent_libraries import RecentLibraries
 from MedDINOv3SlicerLib.resources import resourcePath
 from MedDINOv3SlicerLib.sample_data import FILE
@@ -40,7 +41,7 @@ STEPS = (  # and the section that the picture shows
     ("add cases", "cases"), ("fine-tune", "finetune"), ("segment again", "segment"),
 )  # fmt: skip
 PATIENCE = 600.0  # seconds for a training of a few steps on a slow processor
-SHORT = {"steps": 4, "batch": 2, "hold-out": 1}
+SHORT = {"steps": 2, "batch": 2, "hold-out": 1}
 
 
 class Skipped(Exception):
@@ -106,7 +107,7 @@ class SelfTest:
         """Do all steps that can be done; the first that fails ends the run."""
         self._folder.mkdir(parents=True, exist_ok=True)
         report = Report(self._folder)
-        report.lines += _versions()
+        report.lines.extend(_system())
         home, before = tempfile.mkdtemp(prefix="meddinov3-selftest-"), os.environ.get(HOME)
         nodes, choices = _nodes(), _choices()
         settings = qt.QSettings(str(Path(home, "settings.ini")), qt.QSettings.IniFormat)
@@ -133,6 +134,7 @@ class SelfTest:
                     slicer.mrmlScene.RemoveNode(node)
             if choices is not None:
                 Parameters.of(slicer.mrmlScene).node.Copy(choices)
+            settings.sync()  # what is not written yet would make the folder anew
             shutil.rmtree(home, ignore_errors=True)
             report.end()
         return report
@@ -185,7 +187,7 @@ class SelfTest:
         assert self._torch or "torch" not in sys.modules, "opening the page imported torch"
         ids = [model.id for model in logic.segmentation.models().models]
         assert STARTER in ids, f"the starter model is not there: {ids}"
-        return f"{len(ids)} model(s)"
+        return "models: " + ", ".join(ids)
 
     def _segments(self, logic: ModuleLogic, page: Workspace) -> str:
         missing = logic.installer.missing()
@@ -199,11 +201,13 @@ class SelfTest:
         assert names == ["anterior hippocampus", "posterior hippocampus"], names
         counts = [int((self._array(i) > 0).sum()) for i in range(2)]
         assert all(200 < count < 5000 for count in counts), counts
-        return f"{dict(zip(names, counts, strict=True))} voxels"
+        found = ", ".join(f"{name} {n} voxels" for name, n in zip(names, counts, strict=True))
+        return f"{found}; on {logic.worker.device}"
 
     def _corrects(self, logic: ModuleLogic, page: Workspace) -> str:
         voxels = self._array(0).copy()
-        voxels[voxels.shape[0] // 2 :] = 0
+        slices = np.flatnonzero(voxels.any(axis=(1, 2)))
+        voxels[slices[len(slices) // 2] :] = 0
         identity = self._segmentation.GetSegmentation().GetNthSegmentID(0)
         slicer.util.updateSegmentBinaryLabelmapFromArray(
             voxels, self._segmentation, identity, self._scan
@@ -218,7 +222,7 @@ class SelfTest:
         labels = logic.cases.sceneFacts().labels
         library = logic.cases.createLibrary(folder, "Self test", ["MR"], labels)
         added = [logic.cases.addCase(library, {}, False)]
-        for number in (1, 2):
+        for number in (1, 2):  # anterior stays anterior
             added.append(self._addMirrored(logic, page, library, number))
         page.correct.edit(self._segmentation, self._scan)
         page.segment.choose((self._scan,))
@@ -229,7 +233,7 @@ class SelfTest:
 
     def _addMirrored(self, logic: ModuleLogic, page: Workspace, library: Any, number: int) -> str:
         """Another case: a copy of scan and segments, mirrored along one axis."""
-        axis = -number
+        axis = {1: 2, 2: 0}[number]  # left to right, upside down
         voxels = np.flip(slicer.util.arrayFromVolume(self._scan), axis).copy()
         scan = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"Mirrored {number}")
         scan.CopyOrientation(self._scan)
@@ -246,8 +250,6 @@ class SelfTest:
         return logic.cases.addCase(library, {}, False)
 
     def _tunes(self, logic: ModuleLogic, page: Workspace) -> str:
-        from MedDINOv3SlicerLib.install.packages import TRAINING
-
         if logic.installer.missing(TRAINING):
             raise Skipped("fine-tuning is not set up yet; press Start under 4., then test again")
         library = logic.cases.recentLibraries()[0]
@@ -263,7 +265,8 @@ class SelfTest:
         finally:
             training.end()
         self._kept = page.training.keep(training, "self-test").name
-        return f"{status.step} steps on {status.device}"
+        assert status.caseScores, "no held-out case was scored"
+        return f"{status.step} steps on {status.device}, {len(status.caseScores)} case(s) scored"
 
     def _segmentsAgain(self, logic: ModuleLogic, page: Workspace) -> str:
         node = logic.segment(self._scan, self._kept, timeout=PATIENCE)
@@ -305,10 +308,14 @@ def _choices() -> Any:
     return copy
 
 
-def _versions() -> list[str]:
-    version = getattr(slicer.app, "applicationVersion", "unknown")
+def _system() -> list[str]:
+    version = getattr(slicer.app, "applicationVersion", "") or "of unknown version"
+    revision = getattr(slicer.app, "revision", "")
+    lists = readLists(resourcePath(name) for name in LISTS[TRAINING])
+    packages = (f"{name} {found or 'absent'}" for name, found in versions(lists).items())
     return [
         f"MedDINOv3 self test, {datetime.datetime.now():%Y-%m-%d %H:%M}",
-        f"Slicer {version}, Qt {qt.QT_VERSION_STR if hasattr(qt, 'QT_VERSION_STR') else '?'}",
-        f"Python {platform.python_version()}, {platform.platform()}",
+        f"Slicer {version} {revision}".strip(),
+        f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores",
+        "Slicer's packages: " + ", ".join(packages),
     ]

@@ -56,8 +56,9 @@ class SettingsPage:
     def serve(self, parts: ModuleLogic, changed: Callable[[], object]) -> None:
         """Change these parts from now on."""
         self._parts, self._changed = parts, changed
-        self._logic.parts = parts
-        self.panel.refresh()
+        if self._logic.parts is not parts:  # else it has just been filled
+            self._logic.parts = parts
+            self.panel.refresh()
 
     def leave(self) -> None:
         """The module is reloaded, or Slicer quits: tell nobody any more."""

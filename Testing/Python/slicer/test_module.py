@@ -89,6 +89,21 @@ def test_opening_before_the_set_up_installs_and_starts_nothing(not_set_up: Any) 
     assert page.setup.problems.problem.code == "declined"
 
 
+@pytest.mark.parametrize("testing", [True, False])
+def test_nobody_agrees_in_an_automatic_test(
+    module: Any, monkeypatch: pytest.MonkeyPatch, testing: bool
+) -> None:
+    from MedDINOv3SlicerLib.panels.asking import askInSlicer
+
+    asked: list[str] = []
+    monkeypatch.setattr(
+        module.slicer.util, "confirmOkCancelDisplay", lambda text: not asked.append(text)
+    )
+    monkeypatch.setattr(type(module.app.app), "testingEnabled", lambda app: testing)
+    assert askInSlicer("Install?") is not testing
+    assert asked == ([] if testing else ["Install?"])
+
+
 def test_models_are_listed_and_a_damaged_one_gives_its_reason(
     not_set_up: Any, own_home: Path
 ) -> None:

@@ -39,7 +39,7 @@ def test_it_does_the_whole_loop_and_leaves_no_trace(
     assert report.passed and report.complete, report.text
     steps = [line for line in report.lines if ": passed (" in line]
     assert len(steps) == 6
-    assert "'anterior hippocampus'" in steps[1] and "4 steps on" in steps[4]
+    assert "anterior hippocampus" in steps[1] and "2 steps on" in steps[4]
     assert report.lines[-1] == "All steps passed."
     written = (tmp_path / "report" / "report.txt").read_text(encoding="utf-8")
     assert written == report.text + "\n" and str(tmp_path / "report") in written
