@@ -44,6 +44,7 @@ class Base:
         layer_scale: initial LayerScale of a random network.
         warmup: share of the run.
         licence, attribution: of the weights; a model trained from them inherits both.
+        spacing: in-plane (rows, columns) in mm that a model was trained with, or None.
     """
 
     network: NetworkDescription
@@ -56,6 +57,12 @@ class Base:
     warmup: float = 0.02
     licence: str = ""
     attribution: str = ""
+    spacing: tuple[float, float] | None = None
+
+    def spacing_for(self, labels: Sequence[str]) -> tuple[float, float] | None:
+        """The pixels that the base knows these structures in; None if it does not know them."""
+        known = {name.lower() for name in self.labels}
+        return self.spacing if known.issuperset(name.lower() for name in labels) else None
 
     def load_into(self, network: Segmenter, labels: Sequence[str]) -> list[str]:
         """Copy the weights; the last layer only if it stands for the same `labels`.
@@ -143,6 +150,7 @@ def read_base(name: str, in_channels: int) -> Base:
         RATES["own"],
         licence=description.licence,
         attribution=description.attribution,
+        spacing=description.sampling.spacing,
     )
 
 

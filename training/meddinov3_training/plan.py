@@ -16,7 +16,7 @@ from meddinov3.intensity import IntensityScheme
 
 from meddinov3_training.dataset import Dataset
 from meddinov3_training.fingerprint import Fingerprint
-from meddinov3_training.presets import Preset, find_preset
+from meddinov3_training.presets import AUTO, Preset, find_preset
 from meddinov3_training.sides import tells_sides
 
 FINEST = 8.0  # at most this many times finer than the scans
@@ -64,6 +64,7 @@ def make_plan(
     mirror: bool | None = None,
     trained_on: str | None = None,
     preset: str = "auto",
+    base_spacing: tuple[float, float] | None = None,
 ) -> Plan:
     """Decide.
 
@@ -76,6 +77,7 @@ def make_plan(
         mirror: left-right; if None, unless labels tell left from right.
         trained_on: ``boxes`` or ``scans``; guessed from the extents if None.
         preset: see :mod:`meddinov3_training.presets`.
+        base_spacing: of a base that knows the structures; taken if nothing else was asked for.
 
     Raises:
         MedDINOv3Error: no such preset, or a CT without any label drawn.
@@ -93,7 +95,10 @@ def make_plan(
         edge = min(limits.square, (largest_patch or limits.square) // PIXELS * PIXELS)
         patch = (edge, edge)
     else:
-        if spacing is None:
+        if spacing is None and base_spacing is not None and preset == AUTO.name:
+            spacing = base_spacing
+            reasons.append("pixels as the base has them, which knows these structures")
+        elif spacing is None:
             smallest = _smallest_structure(fingerprint, axes[0])
             spacing = _spacing(limits, smallest, native, extent[1:], reasons)
         patch = _patch(spacing, extent[1:], largest_patch or limits.largest_patch)

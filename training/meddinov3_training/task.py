@@ -108,10 +108,11 @@ def prepare(
     # Folds share one plan, as in nnU-Net, so that their networks can be averaged.
     seen = training if settings.fold is None else dataset.cases
     fingerprint = _fingerprint(dataset, seen, held_out, report, stop)
+    names = [label.name for label in dataset.labels]
     plan = make_plan(
         dataset, fingerprint, spacing=settings.spacing, largest_patch=settings.largest_patch,
         slice_offsets=offsets, mirror=settings.mirror, trained_on=settings.trained_on,
-        preset=settings.preset,
+        preset=settings.preset, base_spacing=base.spacing_for(names),
     )  # fmt: skip
     name = settings.name or slug(dataset.name)
     description = _describe(name, dataset, plan, base, len(training), settings)

@@ -26,7 +26,7 @@ DATA = ROOT / "Testing" / "Data"
 BASE = "three-cases"
 STEPS = ("--spacing", "0.5,0.5", "--batch", "8", "--precision", "bf16", "--drop-path", "0")
 RATES = ("--decoder-rate", "1e-3", "--backbone-rate", "1e-3")
-LEARN_STEPS, MORE_STEPS = 300, 260
+LEARN_STEPS, MORE_STEPS = 240, 200
 BETTER = 0.02  # of Dice, at least
 PATIENCE = 900.0
 
@@ -195,6 +195,7 @@ class Person:
         assert panel.ui.caseList.count == before + 1
 
 
+@pytest.mark.timeout(2 * PATIENCE)
 def test_corrected_cases_make_a_better_model(page: tuple[Any, Any], home: Path) -> None:
     app, workspace = page
     person, all_cases = Person(app, workspace), cases()

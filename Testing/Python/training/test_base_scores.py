@@ -61,3 +61,14 @@ def test_base_without_structures_is_not_scored_and_the_reason_is_told(
     (done,) = told(run, "done")
     assert done["base_scores"] == {"why": "the base is no segmentation model"}
     assert told(run, "base_validated") == []
+
+
+def test_pixels_stay_as_the_base_has_them_if_it_knows_the_structures(
+    tmp_path: Path, dataset: Path, first: Path
+) -> None:
+    before, _network = read_bundle(first)
+    again = finetune(dataset, tmp_path / "again", quick(first, spacing=None))
+    assert read_bundle(again)[0].sampling.spacing == before.sampling.spacing == (1.0, 1.0)
+    stranger = narrow_base(tmp_path / "stranger", "x", "y")
+    other = finetune(dataset, tmp_path / "other", quick(stranger, spacing=None))
+    assert read_bundle(other)[0].sampling.spacing != (1.0, 1.0)
