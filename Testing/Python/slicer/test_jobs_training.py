@@ -148,7 +148,7 @@ def refuse() -> str:
 
 @pytest.mark.parametrize(
     ("fault", "code"),
-    [("no base", "training-failed"), ("no python", "no-python"), ("budget", "budget-too-small"),
+    [("no base", "no-model"), ("no python", "no-python"), ("budget", "budget-too-small"),
      ("program missing", "not-started")],
 )  # fmt: skip
 def test_one_that_cannot_train_says_why(bed: Bed, fault: str, code: str) -> None:

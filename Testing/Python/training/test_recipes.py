@@ -337,7 +337,7 @@ def test_printed_training_is_understood(name: str, monkeypatch: pytest.MonkeyPat
     calls: list[tuple[Path, Path, Settings]] = []
 
     def train(dataset: Path, output: Path, settings: Settings, *_: object, **more: bool) -> Path:
-        assert more == {"resume": False}
+        assert more == {"resume": False, "changes": {}}
         settings.check()
         calls.append((dataset, output, settings))
         return output / "model"
