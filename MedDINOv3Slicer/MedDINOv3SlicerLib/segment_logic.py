@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import slicer
 from meddinov3.errors import MedDINOv3Error
 from slicer.i18n import tr as _
 
@@ -126,6 +127,7 @@ class _FramePlayer:
         """Show the next frame and segment it."""
         number, self._next = self._next, self._next + 1
         self._browser.SetSelectedItemNumber(number)
+        slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(self._browser)
         job = self._segmenting.start(order)
         job.finished.connect(lambda node: self._collect(self._frames[number], node))
         return job
