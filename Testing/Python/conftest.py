@@ -28,6 +28,8 @@ from meddinov3.network.segmenter import Segmenter
 from scipy.spatial.transform import Rotation
 
 ROOT = Path(__file__).resolve().parents[2]
+# PySide6 reads it once, whichever test file imports it first: PythonQt's enums are ints.
+os.environ["PYSIDE6_OPTION_PYTHON_ENUM"] = "0x02"
 DATA = ROOT / "Testing" / "Data"
 SHARED = ROOT.parent / "shared" / "data"
 TINY = {"embed_dim": 32, "depth": 4, "num_heads": 2}
