@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from MedDINOv3SlicerLib.jobs.training_command import TrainingOrder, startCommand
 
 FREEING = 30_000  # ms for the worker to give up its memory
 FreeMemory = Callable[[Callable[[], None]], None]
+ATTEMPTS, BETWEEN = 20, 0.1  # s
 
 
 def trainingEntry() -> Path:
@@ -124,7 +126,7 @@ class Trainings:
                 _("Stop it first."),
             )
         try:
-            shutil.rmtree(training.folder)
+            _removeTree(training.folder)
         except OSError as error:
             raise MedDINOv3Error(
                 "in-use",
@@ -184,3 +186,14 @@ class Trainings:
                     ),
                     _("Wait for its end or stop it, or choose another device for each."),
                 )
+
+
+def _removeTree(folder: Path) -> None:
+    """Delete a folder into which a process that is ending may still write its report."""
+    for _attempt in range(ATTEMPTS):
+        try:
+            shutil.rmtree(folder)
+            return
+        except OSError:
+            time.sleep(BETWEEN)
+    shutil.rmtree(folder)
