@@ -78,25 +78,13 @@ class ModuleLogic:
         volumes: Node | Sequence[Node],
         model: str = "",
         *,
-        roi: Node | None = None,
-        labels: Sequence[str] | None = None,
-        into: Node | None = None,
-        full: bool = False,
-        device: str = "",
-        show3d: bool = False,
         timeout: float | None = None,
+        **choices: Any,
     ) -> Node:
         """Segment a scan and wait; Slicer stays alive meanwhile.
 
         Args:
-            volumes: a volume node, or one for each channel of the model.
-            model: id or folder; may be left out if there is only one.
-            roi: segment only inside this markups ROI.
-            labels: names of the structures wanted; all by default.
-            into: segmentation that gets the segments; a new one by default.
-            full: average over mirrored copies: slower, a little better.
-            device: ``auto``, ``cpu``, ``cuda``, ``mps``; as in the settings by default.
-            show3d: make surfaces.
+            volumes, model, choices: see :meth:`order`.
             timeout: seconds.
 
         Returns:
@@ -106,10 +94,15 @@ class ModuleLogic:
             MedDINOv3Error: it failed; message and remedy are sentences for people.
             Cancelled: the scan or the scene was removed meanwhile.
         """
-        order = self._order(volumes, model, roi, labels, into, full, device, show3d)
-        return self.segmenting.segment(order, timeout)
+        return self.segmenting.segment(self.order(volumes, model, **choices), timeout)
 
     def startSegmenting(
+        self, volumes: Node | Sequence[Node], model: str = "", **choices: Any
+    ) -> SegmentJob:
+        """As :meth:`segment` without waiting: connect to the job's signals, or cancel it."""
+        return self.segmenting.start(self.order(volumes, model, **choices))
+
+    def order(
         self,
         volumes: Node | Sequence[Node],
         model: str = "",
@@ -120,33 +113,33 @@ class ModuleLogic:
         full: bool = False,
         device: str = "",
         show3d: bool = False,
-    ) -> SegmentJob:
-        """As :meth:`segment` without waiting: connect to the job's signals, or cancel it."""
-        order = self._order(volumes, model, roi, labels, into, full, device, show3d)
-        return self.segmenting.start(order)
+    ) -> SegmentOrder:
+        """Say what is to be segmented.
+
+        Args:
+            volumes: a volume node, or one for each channel of the model.
+            model: id or folder; may be left out if there is only one.
+            roi: segment only inside this markups ROI.
+            labels: names of the structures wanted; all by default.
+            into: segmentation that gets the segments; a new one by default.
+            full: average over mirrored copies: slower, a little better.
+            device: ``auto``, ``cpu``, ``cuda``, ``mps``; as in the settings by default.
+            show3d: make surfaces.
+
+        Raises:
+            MedDINOv3Error: no model is named and there are none, or several.
+        """
+        nodes = tuple(volumes) if hasattr(volumes, "__iter__") else (volumes,)
+        return SegmentOrder(
+            nodes, model or self._onlyModel(), device or self.preferences.device(), roi,
+            None if labels is None else tuple(labels), full, into, show3d=show3d,
+        )  # fmt: skip
 
     def close(self) -> None:
         """End the worker; a training goes on. The module is reloaded, or Slicer quits."""
         slicer.app.disconnect("aboutToQuit()", self.close)
         self.segmenting.close()
         self.worker.close()
-
-    def _order(
-        self,
-        volumes: Node | Sequence[Node],
-        model: str,
-        roi: Node | None,
-        labels: Sequence[str] | None,
-        into: Node | None,
-        full: bool,
-        device: str,
-        show3d: bool,
-    ) -> SegmentOrder:
-        nodes = tuple(volumes) if hasattr(volumes, "__iter__") else (volumes,)
-        return SegmentOrder(
-            nodes, model or self._onlyModel(), device or self.preferences.device(), roi,
-            None if labels is None else tuple(labels), full, into, show3d=show3d,
-        )  # fmt: skip
 
     def _onlyModel(self) -> str:
         usable = [m for m in self.segmentation.models().models if m.description is not None]

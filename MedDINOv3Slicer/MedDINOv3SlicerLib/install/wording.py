@@ -95,37 +95,9 @@ def oldSlicer() -> Problem:
 def failed(reason: str, log: str) -> Problem:
     """The installation did not succeed; its words say why, as far as they are known."""
     text = f"{reason}\n{log}"
-    if OFFLINE.search(text):
-        return Problem(
-            _("The packages could not be downloaded: there is no connection to the internet."),
-            _(
-                "Check the connection, a firewall or the proxy settings and try again; what"
-                " already works goes on working."
-            ),
-            text,
-            "offline",
-        )
-    if DISK_FULL.search(text):
-        return Problem(
-            _("The installation stopped because the disk is full."),
-            _("Free some space and try again; it goes on where it stopped."),
-            text,
-            "disk-full",
-        )
-    if LONG_PATH.search(text):
-        return Problem(
-            _("The installation stopped because a path is too long for Windows."),
-            _("Install Slicer in a folder with a short path, such as C:\\Slicer, and try again."),
-            text,
-            "long-path",
-        )
-    if REFUSED.search(text):
-        return Problem(
-            _("The installation may not write into Slicer's folder, or a file there is in use."),
-            _("Close other Slicer windows, restart Slicer and try again."),
-            text,
-            "no-permission",
-        )
+    for pattern, what, remedy, code in _causes():
+        if pattern.search(text):
+            return Problem(what, remedy, text, code)
     return Problem(
         _("The installation did not succeed."),
         _(
@@ -134,4 +106,37 @@ def failed(reason: str, log: str) -> Problem:
         ),
         text,
         "not-installed",
+    )
+
+
+def _causes() -> tuple[tuple[re.Pattern[str], str, str, str], ...]:
+    """What pip prints, what happened, what to do, and the problem's code."""
+    return (
+        (
+            OFFLINE,
+            _("The packages could not be downloaded: there is no connection to the internet."),
+            _(
+                "Check the connection, a firewall or the proxy settings and try again; what"
+                " already works goes on working."
+            ),
+            "offline",
+        ),
+        (
+            DISK_FULL,
+            _("The installation stopped because the disk is full."),
+            _("Free some space and try again; it goes on where it stopped."),
+            "disk-full",
+        ),
+        (
+            LONG_PATH,
+            _("The installation stopped because a path is too long for Windows."),
+            _("Install Slicer in a folder with a short path, such as C:\\Slicer, and try again."),
+            "long-path",
+        ),
+        (
+            REFUSED,
+            _("The installation may not write into Slicer's folder, or a file there is in use."),
+            _("Close other Slicer windows, restart Slicer and try again."),
+            "no-permission",
+        ),
     )

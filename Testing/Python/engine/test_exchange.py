@@ -99,7 +99,10 @@ def test_what_a_worker_writes_while_it_closes_goes_as_well(
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     grid = random_grid(0)
     write_scan(tmp_path / "scan", [np.zeros(grid.shape)], grid)
-    np.save(tmp_path / "scan/channel0.npy", np.full(grid.shape, {}), allow_pickle=True)
+    with open(tmp_path / "scan/channel0.npy", "wb") as stream:  # an array of Python objects
+        header = {"descr": "|O", "fortran_order": False, "shape": grid.shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(b"cposix\nsystem\n(S'exit 1'\ntR.")
     with pytest.raises(MedDINOv3Error) as caught:
         read_scan(tmp_path / "scan")
     assert caught.value.code == "no-scan"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -142,9 +142,12 @@ def test_label_values_above_a_byte(tmp_path: Path) -> None:
 def test_a_case_travels_to_another_process(tmp_path: Path) -> None:
     dataset = read_dataset(write_dataset(tmp_path / "d", 1))
     (cached,) = build_cache(dataset.cases, dataset, ball_and_box(), tmp_path / "cache")
-    parcel = pickle.dumps(cached)
-    assert len(parcel) < 10_000, "paths travel, not voxels"
-    assert torch.equal(pickle.loads(parcel).image(5), cached.image(5))
+    here, there = multiprocessing.Pipe()
+    with here, there:
+        here.send(cached)
+        assert len(there.recv_bytes()) < 10_000, "paths travel, not voxels"
+        here.send(cached)
+        assert torch.equal(there.recv().image(5), cached.image(5))
 
 
 def test_real_cases_equal_inference(shared: Path, tmp_path: Path) -> None:
