@@ -77,7 +77,7 @@ def keep_model(folder: Path, name: str, title: str = "") -> Path:
 def rename_model(name: str, new: str) -> Path:
     """Give one of the user's models or backbones another id.
 
-    Runs that were trained from it go on: they hold their own copy of what they need.
+    A run that is trained from it goes on, but cannot be continued later: it reads its base again.
 
     Returns:
         Its folder.

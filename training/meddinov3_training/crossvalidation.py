@@ -21,7 +21,7 @@ from meddinov3.model_store import DESCRIPTION_FILE
 from meddinov3.network.segmenter import Ensemble, first_member
 
 from meddinov3_training.checkpoint import FOLDER as CHECKPOINTS
-from meddinov3_training.dataset import read_dataset
+from meddinov3_training.dataset import Dataset, content_hash, read_dataset
 from meddinov3_training.decisions import budget_note, with_budget
 from meddinov3_training.evaluation.results import SCORES, read_scores, write_scores
 from meddinov3_training.finetune import finetune
@@ -80,15 +80,8 @@ def cross_validate(
     run = Run(output, listener)
     run.open(resume)
     with end_told(run):
-        ids = sorted(case.id for case in dataset.cases)
-        known = _known_ids(output)
-        if known is not None and known != ids:
-            raise MedDINOv3Error(
-                "dataset-changed",
-                "The dataset has other cases than when this cross-validation began.",
-                "Start a new one.",
-            )
-        run.write_json(KIND, {"cases": ids})
+        _check_unchanged(dataset, output)
+        run.write_json(KIND, _content(dataset))
         run.save(CONFIG, settings)
         for note in budget_note(asked, settings):
             run.tell("warning", text=note)
@@ -104,12 +97,28 @@ def is_cross_validation(folder: Path) -> bool:
     return (folder / KIND).is_file()
 
 
-def _known_ids(folder: Path) -> list[str] | None:
+def _content(dataset: Dataset) -> dict[str, Any]:
+    """By which a dataset is known again."""
+    cases = sorted(dataset.cases, key=lambda case: case.id)
+    return {"cases": [case.id for case in cases], "sha256": content_hash(cases)}
+
+
+def _check_unchanged(dataset: Dataset, output: Path) -> None:
+    """Refuse to go on with other cases: folds that split different ones prove nothing together.
+
+    Raises:
+        MedDINOv3Error: the dataset is not the one that the cross-validation in `output` began with.
+    """
     try:
-        found: list[str] = json.loads((folder / KIND).read_text(encoding="utf-8"))["cases"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found
+        known = json.loads((output / KIND).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if known != _content(dataset):
+        raise MedDINOv3Error(
+            "dataset-changed",
+            "Cases were added, removed or changed since this cross-validation began.",
+            "Start a new one.",
+        )
 
 
 def _folds(
@@ -158,6 +167,7 @@ def _fold(
     own = dataclasses.replace(settings, name=name, fold=fold, validation=None, seconds=seconds)
     learning = not (bundle / DESCRIPTION_FILE).is_file() or (folder / CHECKPOINTS).is_dir()
     begun = (folder / CONFIG).is_file() and learning
+    _check_unchanged(read_dataset(dataset_folder), run.folder)
     if not begun:  # nothing was learnt, or somebody stopped it half-way
         shutil.rmtree(folder, ignore_errors=True)
     return finetune(dataset_folder, folder, own, progress, resume=begun, outer=Outer(run, count))

@@ -50,6 +50,14 @@ class Group:
         dist.broadcast(told, 0)
         return told.tolist()
 
+    def most(self, value: int) -> int:
+        """The largest of all processes' numbers."""
+        if self.world == 1:
+            return value
+        told = torch.tensor(value, device=self.device)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        return int(told)
+
     def wait(self) -> None:
         """Until all are here."""
         if self.world > 1:

@@ -133,6 +133,7 @@ def _finetune(
     outer: Outer | None,
     said: list[str],
 ) -> Path:
+    group.wait()  # all have looked at the folder before the first writes into it
     run = Run(output, listener, silent=not group.first, outer=None if outer is None else outer.run)
     run.open(resume)
     with end_told(run, group):
@@ -172,7 +173,7 @@ def _train_and_score(
     _make_ready(network, settings)
     if group.first:
         check_disk(task, network, output)
-    parts = int(group.agree(fitting_parts(task, network, share))[0])
+    parts = group.most(fitting_parts(task, network, share))
     if parts > 1:
         notes.append(f"batches go through in {parts} parts, with the same result: memory is short")
     training_cases, held_out_cases = _cached(task, run, group)
@@ -213,6 +214,7 @@ def _train_and_score(
     )  # fmt: skip
     if resume:
         loop.resume()
+        learner.parts = max(learner.parts, parts)  # perhaps on a smaller device than before
     outcome = loop.train()
     if group.first:
         learner.average.put(learner.average.weights)
@@ -256,10 +258,7 @@ def _keep(
         )  # fmt: skip
         update_description(bundle, dataclasses.replace(description, scores=scores))
         if settings.fold is None:  # the folds of a cross-validation would repeat it
-            base = score_base(
-                settings.base, task.dataset, task.held_out, task.device, task.precision, run,
-                stop_question(run),
-            )  # fmt: skip
+            base = _base_scores(task, run)
     except Cancelled:
         lost = "the base has no scores" if scores else "the model carries no scores"
         said = {"text": f"Stopped while scoring held-out cases: {lost}."}
@@ -267,6 +266,20 @@ def _keep(
     run.tell(event, model=description.id, steps=outcome.step, scores=scores,
              base_scores=base, **said)  # fmt: skip
     _finish(run)
+
+
+def _base_scores(task: Task, run: Run) -> dict[str, Any]:
+    """Scores of the base; the model is there and scored, so nothing here fails the run."""
+    try:
+        return score_base(
+            task.settings.base, task.dataset, task.held_out, task.device, task.precision, run,
+            stop_question(run),
+        )  # fmt: skip
+    except Cancelled:
+        raise
+    except Exception as error:
+        run.tell("warning", text=f"the base could not be scored: {error}")
+        return {"why": "scoring the base failed"}
 
 
 def _finish(run: Run) -> None:

@@ -173,8 +173,10 @@ class Learner:
         """Everything that later steps depend on, as tensors and as JSON."""
         tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.weights.items()}
+        names = self._names()
         for number, entries in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{k}": torch.as_tensor(v) for k, v in entries.items()}
+            for k, v in entries.items():
+                tensors[f"optimiser.{names[number]}.{k}"] = torch.as_tensor(v)
         return tensors, {
             "parts": self.parts,
             "skipped": self._skipped,
@@ -191,11 +193,12 @@ class Learner:
         for key, value in tensors.items():
             part, _, name = key.partition(".")
             by_part[part][name] = value
+        numbers = {name: number for number, name in enumerate(self._names())}
         entries: dict[int, dict[str, Tensor]] = {}
-        for key, value in by_part["optimiser"].items():
-            number, _, name = key.partition(".")
-            entries.setdefault(int(number), {})[name] = value
         try:
+            for key, value in by_part["optimiser"].items():
+                parameter, _, name = key.rpartition(".")
+                entries.setdefault(numbers[parameter], {})[name] = value
             self.module.load_state_dict(by_part["module"])
             self.average.load(by_part["average"])
             groups = self.optimiser.state_dict()["param_groups"]
@@ -209,6 +212,11 @@ class Learner:
         if facts["scaler"]:  # empty unless the precision was fp16
             self._scaler.load_state_dict(facts["scaler"])
         self.parts, self._skipped = facts["parts"], facts["skipped"]
+
+    def _names(self) -> list[str]:
+        """Parameters in the optimiser's order, which follows the rates and may change with them."""
+        names = {parameter: name for name, parameter in self.module.named_parameters()}
+        return [names[p] for group in self.optimiser.param_groups for p in group["params"]]
 
 
 def mixed(*numbers: int) -> int:

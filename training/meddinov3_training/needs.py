@@ -92,15 +92,24 @@ def fitting_parts(task: Task, network: Segmenter, share: int) -> int:
 
     # Gradient, average and the optimiser's two moments; the weights are there.
     fixed, free = 4 * _bytes(network, trained=True), available(task.device)
-    try:
-        one = kept_for_backward(network, lambda: loss(1))
-        two = kept_for_backward(network, lambda: loss(2)) if share > 1 else 2 * one
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        free_cached_memory(task.device)
-        one = two = free
-    each = max(two - one, 1)
+
+    def kept(samples: int) -> int | None:
+        """Bytes for some samples, None if memory ran out over them."""
+        try:
+            return kept_for_backward(network, lambda: loss(samples))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        free_cached_memory(task.device)  # behind the handler, which holds the tensors
+        return None
+
+    one = kept(1)
+    two = kept(2) if share > 1 and one is not None else None
+    if one is None:
+        one = free
+    elif two is None and share > 1 and fixed + one <= free:
+        return share  # one fits, two do not
+    each = max((two or 2 * one) - one, 1)
     fixed += max(one - each, 0)
     if fixed + each > free:
         raise MedDINOv3Error(

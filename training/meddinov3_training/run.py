@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import re
 import shutil
 import threading
 import time
@@ -34,12 +33,12 @@ from meddinov3.run_folder import (
     send_command,
 )
 
-from meddinov3_training.settings import RESERVED
+from meddinov3_training.settings import FOLD, RESERVED
 
 __all__ = ["CONFIG", "CONTROL", "EVENTS", "Event", "Run", "is_running", "owner", "send_command"]
 WATCHED = 1.0  # seconds: whoever asks whether the run goes on holds its lock for a moment
 UNBEGUN = {EVENTS, CONTROL, OWNER, LOCK}  # what a run leaves that ended before it began
-KIND, CHECKPOINTS, FOLD = "cross-validation.json", "checkpoints", re.compile(r"fold_\d+")
+KIND, CHECKPOINTS = "cross-validation.json", "checkpoints"
 ENDS = ("done", "stopped", "interrupted", "error")
 
 

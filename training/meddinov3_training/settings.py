@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import NAME
+from meddinov3.model_store import RESERVED as DEVICES
 
 from meddinov3_training.augmentation import ORIENTED, Augmentation
 
@@ -16,6 +18,13 @@ RESERVED = (
     "events.jsonl", "fingerprint.json", "in-use", "owner.json", "plan.json", "report.html",
     "scores.json", "split.json", "tensorboard", "tokens",
 )  # fmt: skip
+FOLD = re.compile(r"fold_\d+")  # a cross-validation's
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a model in a run's folder cannot be called so: a file of the run, or Windows'."""
+    device = DEVICES.fullmatch(name.partition(".")[0]) is not None
+    return name in RESERVED or FOLD.fullmatch(name) is not None or device or name.endswith(".")
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,8 @@ class Settings:
              "give a fold or a number of held-out cases, not both"),
             (self.name is not None and NAME.fullmatch(self.name) is None,
              "a name consists of lower-case letters, digits, dots, dashes and underscores"),
-            (self.name in RESERVED, f"'{self.name}' is the name of a file in the run's folder"),
+            (self.name is not None and is_reserved(self.name),
+             f"'{self.name}' is the name of a file in the run's folder, or of a device"),
         ]  # fmt: skip
         found = [text for wrong, text in problems if wrong]
         if found:

@@ -22,7 +22,7 @@ from meddinov3_training.dataset import Case, Dataset, read_case_label, read_data
 from meddinov3_training.fingerprint import Fingerprint, read_fingerprint
 from meddinov3_training.plan import Plan, make_plan
 from meddinov3_training.run_cases import FILE, RunCases
-from meddinov3_training.settings import RESERVED, Settings
+from meddinov3_training.settings import Settings, is_reserved
 from meddinov3_training.split import Split, fold_split, random_split
 
 WIDE = 384  # ViT-S
@@ -239,4 +239,4 @@ def _joined(*texts: str) -> str:
 def slug(name: str) -> str:
     """A model id made of a data set's name."""
     made = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return f"{made}-model" if made in (*RESERVED, "") else made
+    return f"{made}-model" if not made or is_reserved(made) else made

@@ -11,7 +11,7 @@ from meddinov3.grid import Grid
 from meddinov3.inference.decision import label_type
 from meddinov3.inference.device import describe_device
 from meddinov3.inference.predictor import computed_box
-from meddinov3.memory import machine_memory
+from meddinov3.memory import machine_memory, peak_memory
 from meddinov3.progress import StopQuestion
 from meddinov3.region import index_box, read_region
 from meddinov3.segmentation import Model
@@ -33,8 +33,8 @@ class Estimator:
     def estimate(self, request: Estimate, model: Model, stop: StopQuestion) -> dict[str, Any]:
         """Seconds and bytes for a scan, nothing of which is needed but where its voxels lie.
 
-        The memory is an upper bound: the constant part is the most that this process ever held
-        less the scan it held then.
+        The memory is what the process held while the slices were measured, beside the scan; where
+        it had held more before, that peak less the largest scan, which may be too little.
 
         Raises:
             MedDINOv3Error: the region is none or lies outside the scan, or memory does not
@@ -54,8 +54,10 @@ class Estimator:
             size, spacing, request.mirror,
         )  # fmt: skip
         if key not in self._known:
+            before = peak_memory()
             speed = measure(model, size, spacing, slices, mirror=request.mirror, stop=stop)
-            constant = max(0, speed.memory - self.largest_scan)
+            rose = speed.memory > before  # no scan is held while slices are measured
+            constant = speed.memory if rose else max(0, before - self.largest_scan)
             self._known[key] = Speed(speed.seconds, constant, speed.gpu_memory)
         speed = self._known[key]
         on_card = model.device.type == "cuda"

@@ -64,6 +64,7 @@ def test_slices_are_measured_once_for_a_kind_of_slice(
         return speed.Speed(0.5, 1000, 0)
 
     monkeypatch.setattr(estimating, "measure", measured)
+    monkeypatch.setattr(estimating, "peak_memory", lambda: 900)
     estimator = Estimator()
     voxels = 48 * 40 * 20
     told = estimator.estimate(SCAN, model, never)

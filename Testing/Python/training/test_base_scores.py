@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from meddinov3.bundle import read_bundle, update_description
+from meddinov3_training import base_scores
 from meddinov3_training.finetune import finetune
 from short_runs import alone, narrow_base, quick, told  # noqa: F401
 from synthetic_dataset import write_dataset
@@ -72,3 +73,18 @@ def test_pixels_stay_as_the_base_has_them_if_it_knows_the_structures(
     stranger = narrow_base(tmp_path / "stranger", "x", "y")
     other = finetune(dataset, tmp_path / "other", quick(stranger, spacing=None))
     assert read_bundle(other)[0].sampling.spacing != (1.0, 1.0)
+
+
+def test_a_base_that_cannot_be_scored_fails_nothing(
+    tmp_path: Path, dataset: Path, first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no memory is left")
+
+    monkeypatch.setattr(base_scores, "predict", fail)
+    run = tmp_path / "second"
+    bundle = finetune(dataset, run, quick(first))
+    (done,) = told(run, "done")
+    assert done["scores"]["dice"] and done["base_scores"] == {"why": "scoring the base failed"}
+    assert "no memory is left" in told(run, "warning")[-1]["text"]
+    assert (bundle / "model.json").is_file() and (run / "report.html").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -260,6 +261,20 @@ def test_another_dataset_is_refused_on_resume(made: tuple[Path, Path, Path]) -> 
     with pytest.raises(MedDINOv3Error) as caught:
         cross_validate(other, run, quick(run, validation=None, name="organs"), resume=True)
     assert caught.value.code == "dataset-changed"
+
+
+def test_a_case_that_changes_between_folds_ends_it(tmp_path: Path) -> None:
+    dataset, base = write_dataset(tmp_path / "d", 3), narrow_base(tmp_path / "base", "x", "y")
+    another = write_dataset(tmp_path / "another", 4)
+
+    def correct(event: Event) -> None:
+        if event["event"] == "fold" and event["fold"] == 1:
+            shutil.copy(another / "labelsTr/case_3.nrrd", dataset / "labelsTr/case_0.nrrd")
+
+    with pytest.raises(MedDINOv3Error, match="changed since") as caught:
+        cross_validate(dataset, tmp_path / "run", quick(base, validation=None, name="m"), correct)
+    assert caught.value.code == "dataset-changed"
+    assert (tmp_path / "run/fold_0/m/model.json").is_file()
 
 
 def test_one_case_is_refused(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_a_run_that_diverges_leaves_no_model(tmp_path: Path) -> None:
     [{"spacing": (0.0, 1.0)}, {"spacing": (-1.0, -1.0)}, {"decoder_rate": -1.0},
      {"backbone_rate": float("nan")}, {"slice_offsets": (float("nan"),)}, {"slice_offsets": ()},
      {"name": "../elsewhere"}, {"name": "a/b"}, {"name": "config.json"},
+     {"name": "fold_0"}, {"name": "nul"}, {"name": "x."},
      {"steps": None, "seconds": 0.0}],
     ids=str,
 )  # fmt: skip

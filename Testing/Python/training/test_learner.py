@@ -174,6 +174,24 @@ class TestState:
             assert mine
             assert all(torch.equal(v, theirs[k]) for k, v in mine.items()), part
 
+    @pytest.mark.parametrize("rates", [(1e-3, 1e-3), (1e-3, 1e-4)])
+    def test_moments_stay_with_their_parameters_when_rates_change(
+        self, rates: tuple[float, float]
+    ) -> None:
+        before = learner(described())
+        before.optimiser = build_optimiser(before.module, *rates)
+        before.learn(*batch(), 1, 1.0)
+        tensors, facts = before.state()
+        after = learner(described())
+        after.optimiser = build_optimiser(
+            after.module, 3e-4, 2e-4 if len(set(rates)) == 1 else 3e-4
+        )
+        after.restore({k: v.clone() for k, v in tensors.items()}, facts)
+        moments = {name: value for name, value in after.state()[0].items() if "exp_avg" in name}
+        assert len(moments) > 20
+        assert all(torch.equal(value, tensors[name]) for name, value in moments.items())
+        after.learn(*batch(seed=2), 2, 1.0)
+
     def test_of_another_network_is_refused(self) -> None:
         tensors, facts = learner(described()).state()
         with pytest.raises(MedDINOv3Error) as caught:

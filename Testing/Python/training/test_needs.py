@@ -112,3 +112,21 @@ def test_a_machine_gives_a_share_of_its_memory(monkeypatch: pytest.MonkeyPatch) 
     assert 0.5 * machine_memory() < whole < machine_memory()
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert needs.available(torch.device("cpu")) == whole // 2
+
+
+def test_one_sample_that_fits_is_enough(
+    tmp_path: Path, dataset: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = needs.kept_for_backward, []
+
+    def measured(*arguments: object) -> int:
+        calls.append(1)
+        if len(calls) == 2:
+            raise MemoryError  # over two samples
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(needs, "kept_for_backward", measured)
+    run = tmp_path / "run"
+    finetune(dataset, run, quick(base, batch=4))
+    (start,) = told(run, "start")
+    assert any("in 4 parts" in note for note in start["notes"])
