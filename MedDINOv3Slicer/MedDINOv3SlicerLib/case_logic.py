@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
+from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import user_folder
 from slicer.i18n import tr as _
 
 from MedDINOv3SlicerLib.panels.cases_logic import SceneFacts
 from MedDINOv3SlicerLib.recent_libraries import RecentLibraries
-from MedDINOv3SlicerLib.scene.case import caseFrom, openCase
+from MedDINOv3SlicerLib.scene.case import SceneCase, caseFrom, openCase
 from MedDINOv3SlicerLib.scene.parameters import Parameters
 from MedDINOv3SlicerLib.scene.segmentations import labelsOf
 from MedDINOv3SlicerLib.scene.volumes import modalityOf
@@ -29,11 +30,13 @@ class CaseLogic:
     """What :class:`CasesPanel` asks for.
 
     Attributes:
+        notes: what should be known about the case that was added or replaced last.
         reopened: emitted with the volumes and the segmentation of a case that was opened.
     """
 
     def __init__(self, scene: Node, recent: RecentLibraries) -> None:
         self._scene, self._recent = scene, recent
+        self.notes: tuple[str, ...] = ()
         self.reopened = Signal()
 
     @property
@@ -65,6 +68,13 @@ class CaseLogic:
             return SceneFacts(problem=_("No scan is chosen under Segment."))
         if segmentation is None:
             return SceneFacts(problem=_("No segmentation is chosen under Correct."))
+        owner = self._owner(segmentation)
+        if owner is not None and owner not in volumes:
+            return SceneFacts(
+                problem=_(
+                    "'{segmentation}' belongs to '{scan}'; choose that scan under Segment."
+                ).format(segmentation=segmentation.GetName(), scan=owner.GetName())
+            )
         labels = labelsOf(segmentation)
         if not labels:
             return SceneFacts(problem=_("The segmentation has no segments."))
@@ -76,7 +86,7 @@ class CaseLogic:
         )
 
     def addCase(self, library: Library, mapping: Mapping[str, str], allowEmpty: bool) -> str:
-        case = caseFrom(self._volumes(), self._parameters.corrected)
+        case = self._case()
         added = library.add(
             case.channels, case.grid, case.labelMap, case.labels, mapping=mapping,
             provenance=case.provenance, status=case.status, allow_empty=allowEmpty,
@@ -87,21 +97,43 @@ class CaseLogic:
     def replaceCase(
         self, library: Library, caseId: str, mapping: Mapping[str, str], allowEmpty: bool
     ) -> None:
-        case = caseFrom(self._volumes(), self._parameters.corrected)
+        case, before = self._case(), library.case(caseId).status
         library.replace(
             caseId, case.channels, case.grid, case.labelMap, case.labels, mapping=mapping,
             provenance=case.provenance, allow_empty=allowEmpty,
         )  # fmt: skip
-        if case.status == "reviewed":
+        if before not in ("excluded", case.status):  # who excluded a case did not mean its drawing
             library.set_status(caseId, case.status)
 
     def reopenCase(self, library: Library, caseId: str) -> None:
         volumes, segmentation = openCase(self._scene, library, caseId)
         parameters = self._parameters
         parameters.volumes, parameters.corrected = volumes, segmentation
+        parameters.correctedScan = volumes[0]
         parameters.caseId = caseId
         slicer.util.setSliceViewerLayers(background=volumes[0], fit=True)
         self.reopened.emit(volumes, segmentation)
+
+    def _case(self) -> SceneCase:
+        """Scan and segmentation as a case.
+
+        Raises:
+            MedDINOv3Error: there is none, or one belongs to another scan.
+        """
+        facts = self.sceneFacts()
+        if facts.problem:
+            raise MedDINOv3Error("no-case", facts.problem, _("Then add it again."))
+        case = caseFrom(self._volumes(), self._parameters.corrected)
+        self.notes = case.notes
+        return case
+
+    def _owner(self, segmentation: Node) -> Node | None:
+        """The scan that a segmentation was made for, as far as that is known."""
+        if self._parameters.correctedScan is not None:
+            return self._parameters.correctedScan
+        role = segmentation.GetReferenceImageGeometryReferenceRole()
+        node = segmentation.GetNodeReference(role)
+        return node if node is not None and node.IsA("vtkMRMLScalarVolumeNode") else None
 
     def _volumes(self) -> tuple[Node, ...]:
         chosen = self._parameters.volumes

@@ -89,6 +89,8 @@ class Workspace:
         self.chart.remove()
         for panel in self._panels:
             panel.cleanup()
+        self.widget.setParent(None)  # a reload only hides it, and its selectors would go on
+        self.widget.deleteLater()
 
     def _page(self) -> Any:
         page = qt.QWidget()
@@ -143,7 +145,8 @@ class Workspace:
         scene = self._logic.scene
         if self._usingScene or scene.IsClosing() or scene.IsImporting():
             return  # selectors follow the nodes; nobody chose
-        self._logic.parameters.corrected = segmentation
+        parameters = self._logic.parameters
+        parameters.corrected, parameters.correctedScan = segmentation, scan
         self.cases.sceneChanged()
 
     def _onReopened(self, volumes: tuple[Node, ...], segmentation: Node) -> None:
@@ -158,16 +161,25 @@ class Workspace:
         scene = self._logic.scene
         self._observers = [
             scene.AddObserver(slicer.vtkMRMLScene.EndCloseEvent, self._onClosed),
-            scene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, self._useScene),
+            scene.AddObserver(slicer.vtkMRMLScene.StartImportEvent, self._onImporting),
+            scene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, self._onImported),
         ]
 
     def _onClosed(self, *_what: Any) -> None:
         for panel in self._panels:
             panel.sceneClosed()
 
-    def _useScene(self, *_what: Any) -> None:
+    def _onImporting(self, *_what: Any) -> None:
+        self._usingScene = True  # selectors follow the nodes until the choices are read
+        self.segment.holdChoices()
+
+    def _onImported(self, *_what: Any) -> None:
+        # Slicer's own widgets take the nodes in after this event, some after the batch around it.
+        qt.QTimer.singleShot(0, lambda: self._observers and self._useScene())
+
+    def _useScene(self) -> None:
         parameters = self._logic.parameters
-        corrected, scans = parameters.corrected, [node for node in parameters.volumes if node]
+        corrected, scan = parameters.corrected, parameters.correctedScan
         self._usingScene = True
         try:
             self.chart.setScene(self._logic.scene)
@@ -176,4 +188,4 @@ class Workspace:
         finally:
             self._usingScene = False
         if corrected is not None:
-            self.correct.edit(corrected, scans[0] if scans else None)
+            self.correct.edit(corrected, scan)

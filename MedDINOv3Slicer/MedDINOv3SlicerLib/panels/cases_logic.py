@@ -32,7 +32,12 @@ class SceneFacts:
 
 
 class CasesLogic(Protocol):
-    """What the panel asks for. All may raise MedDINOv3Error or ImportError."""
+    """What the panel asks for. All may raise MedDINOv3Error or ImportError.
+
+    ``notes`` is what should be known about the case that was added or replaced last.
+    """
+
+    notes: tuple[str, ...]
 
     def recentLibraries(self) -> Sequence[Path]:
         """Folders that still are libraries, the latest first."""

@@ -16,6 +16,7 @@ from MedDINOv3SlicerLib.panels.cases_logic import CasesLogic, SceneFacts
 from MedDINOv3SlicerLib.panels.file_choice import Choice, DialogueChoice, colourIcon
 from MedDINOv3SlicerLib.panels.label_mapping import LabelMapping
 from MedDINOv3SlicerLib.panels.question import Question
+from MedDINOv3SlicerLib.problem import Problem
 from MedDINOv3SlicerLib.resources import resourcePath
 from MedDINOv3SlicerLib.signal import Signal
 
@@ -243,9 +244,10 @@ class CasesPanel:
             try:
                 case = self._logic.addCase(library, mapping, allowEmpty)
             except Exception as error:
-                self._offerEmpty(error, lambda: self._add(allowEmpty=True))
+                self._failed(error, lambda: self._add(allowEmpty=True))
             else:
                 self._changed(case)
+                self._showNotes()
 
     def _replace(self, caseId: str, allowEmpty: bool = False) -> None:
         library = self.library
@@ -255,17 +257,29 @@ class CasesPanel:
             try:
                 self._logic.replaceCase(library, caseId, mapping, allowEmpty)
             except Exception as error:
-                self._offerEmpty(error, lambda: self._replace(caseId, allowEmpty=True))
+                self._failed(error, lambda: self._replace(caseId, allowEmpty=True))
             else:
                 self._changed(caseId)
+                self._showNotes()
 
     def _agreedMapping(self, library: Library) -> dict[str, str]:
         """What the person chose; new structures are defined first."""
+        there = {label.name.casefold() for label in library.labels.labels}
         for label in self.mapping.new:
+            if label.name.casefold() in there:  # of an attempt that failed afterwards
+                continue
             library.define_label(label.name, label.colour, label.type, label.modifier)
         return self.mapping.mapping
 
-    def _offerEmpty(self, error: Exception, again: Any) -> None:
+    def _showNotes(self) -> None:
+        if self._logic.notes:
+            self._problems.show(Problem(
+                " ".join(self._logic.notes), _("The case was added; look whether it is right.")
+            ))  # fmt: skip
+
+    def _failed(self, error: Exception, again: Any) -> None:
+        self._showLibrary()  # structures may have been defined already
+        self._showMapping()
         if getattr(error, "code", "") != "nothing-annotated":
             raise error
         self.question.ask(

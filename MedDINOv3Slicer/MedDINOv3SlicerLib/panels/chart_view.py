@@ -50,7 +50,9 @@ class ChartView:
 
     def setScene(self, scene: Any) -> None:
         """Draw in this scene from now on."""
-        self._scene, self._chart = scene, None
+        if scene is not self._scene:
+            self.remove()
+        self._scene = scene
 
     def update(self, points: Sequence[Any]) -> None:
         """Show these points; the plots are hidden while there are none."""

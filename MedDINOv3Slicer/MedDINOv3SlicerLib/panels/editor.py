@@ -40,10 +40,11 @@ class Editor:
         """Show this segmentation on this scan, where they are not shown already."""
         if self._scene is None:
             return
-        if self.widget.segmentationNode() is not segmentation:
+        node = self.widget.mrmlSegmentEditorNode()  # the widget's own selectors lag behind it
+        if node.GetSegmentationNode() is not segmentation:
             self.widget.setActiveEffect(None)
             self.widget.setSegmentationNode(segmentation)
-        if self.widget.sourceVolumeNode() is not scan:
+        if node.GetSourceVolumeNode() is not scan:
             self.widget.setSourceVolumeNode(scan)
 
     def select(self, segmentId: str) -> None:

@@ -140,6 +140,10 @@ class SegmentPanel:
         self.channels.setScene(scene)
         self._restore()
 
+    def holdChoices(self) -> None:
+        """Save nothing until the scene is set again: it is being read."""
+        self._restoring = True
+
     def sceneClosed(self) -> None:
         """The scene is empty now; its saved choices are gone."""
         self.problems.clear()
@@ -157,7 +161,8 @@ class SegmentPanel:
         self.ui.roiPlace.setPlaceModeEnabled(False)
 
     def cleanup(self) -> None:
-        """End what runs."""
+        """End what runs; selectors that outlive the page save nothing any more."""
+        self.holdChoices()
         self.exit()
         self._timer.stop()
         self._question += 1

@@ -90,6 +90,7 @@ class Parameters:
         device: as for the worker: ``auto``, ``cpu``, ``cuda`` ...
         show3d: make surfaces of a result.
         corrected: the segmentation that is corrected and becomes a training case.
+        correctedScan: the scan that it belongs to.
         library: folder of the case library.
         caseId: the library's case that is open, or "".
         base: id of the model or backbone that is fine-tuned.
@@ -106,6 +107,7 @@ class Parameters:
     show3d = _flag("show3d", False)
     library = _text("library")
     corrected = _Reference("corrected")
+    correctedScan = _Reference("correctedScan")
     caseId = _text("caseId")
     base = _text("base")
     runName = _text("runName")

@@ -129,6 +129,7 @@ class ctkPathLineEdit(QtWidgets.QWidget):
 
     Dirs, Files, Executable, NoSymLinks = 1, 2, 0x40, 8
     Drives, Readable, Writable, Hidden = 4, 0x10, 0x20, 0x100
+    NoDot, NoDotDot = 0x2000, 0x4000  # as QDir has them
     FLAGS = ("filters",)
 
     currentPathChanged = Signal(str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,6 +49,8 @@ class FakeLogic:
 
     def _remember(self, folder: Path) -> None:
         self.recent = [folder, *(other for other in self.recent if other != folder)]
+
+    notes: tuple[str, ...] = ()
 
     def sceneFacts(self) -> Any:
         return self.facts
@@ -257,6 +260,30 @@ def test_a_structure_is_defined_with_its_colour(opened: Opened) -> None:
     assert (label.name, label.colour) == ("portal vein", (1, 2, 3))
     assert opened.panel.ui.structureList.count == 3
     assert "name" in opened.panel.ui.defineButton.toolTip
+
+
+def test_adding_again_after_a_failure_defines_no_structure_twice(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logic, panel = opened.logic, opened.panel
+    new = SimpleNamespace(name="Portal vein", colour=(1, 2, 3), type=None, modifier=None)
+    monkeypatch.setattr(type(panel.mapping), "new", property(lambda self: [new]))
+    real, calls = logic.addCase, []
+
+    def once_full(*arguments: Any) -> str:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise MedDINOv3Error("disk-full", "The disk is full.", "Free some space.")
+        return real(*arguments)
+
+    monkeypatch.setattr(logic, "addCase", once_full)
+    click(panel.ui.addButton)
+    assert opened.problems.shown.code == "disk-full"
+    logic.notes = ("Two structures overlap.",)
+    click(panel.ui.addButton)
+    names = [label.name for label in panel.library.labels.labels]
+    assert names.count("Portal vein") == 1 and len(panel.library.cases) == 1
+    assert opened.problems.shown.what == "Two structures overlap."
 
 
 def test_a_package_that_is_missing_leads_to_the_set_up(

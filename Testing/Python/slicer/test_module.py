@@ -221,6 +221,7 @@ def test_choices_come_back_with_a_saved_scene(
     assert not ui.show3dCheck.checked and ui.qualityCombo.currentIndex == 0
     ui.modelCombo.setCurrentIndex(1 - texts(ui.modelCombo).index("Tiny"))
     not_set_up.slicer.util.loadScene(file)
+    not_set_up.app.wait_until(lambda: page.correct.segmentation is not None)
     assert [node.GetName() for node in page.segment.channels.volumes()] == [name]
     assert ui.modelCombo.currentText == "Tiny"
     assert page.segment.labels.chosen() == ("spleen",)

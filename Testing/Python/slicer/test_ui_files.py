@@ -112,3 +112,14 @@ def test_signal_of_another_class_is_found(example: Any, slicer_app: Any, ui: Any
     )
     found = ui.unknown_signals(code, widgets)
     assert found == ["dropButton.textChanged(QString)", "dropButton.clicked"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
+def test_a_field_for_a_folder_says_so(file: Path, ui: Any) -> None:
+    """By itself the field's button opens a dialog for files."""
+    from xml.etree import ElementTree
+
+    for widget in ElementTree.parse(file).iter("widget"):
+        if widget.get("class") == "ctkPathLineEdit":
+            wanted = widget.find("property[@name='filters']/set")
+            assert wanted is not None and "ctkPathLineEdit::Dirs" in (wanted.text or "")
