@@ -11,7 +11,7 @@ from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import user_folder
 from slicer.i18n import tr as _
 
-from MedDINOv3SlicerLib.panels.cases_logic import SceneFacts
+from MedDINOv3SlicerLib.panels.cases_needs import SceneFacts
 from MedDINOv3SlicerLib.recent_libraries import RecentLibraries
 from MedDINOv3SlicerLib.scene.case import SceneCase, caseFrom, openCase
 from MedDINOv3SlicerLib.scene.parameters import Parameters

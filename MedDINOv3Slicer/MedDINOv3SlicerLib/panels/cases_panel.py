@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from MedDINOv3SlicerLib.case_words import caseDetails, caseText, libraryText, statusText
 from MedDINOv3SlicerLib.panels.attempt import Gate, Problems, shown
-from MedDINOv3SlicerLib.panels.cases_logic import CasesLogic, SceneFacts
+from MedDINOv3SlicerLib.panels.cases_needs import CasesLogic, SceneFacts
 from MedDINOv3SlicerLib.panels.file_choice import Choice, DialogueChoice, colourIcon
 from MedDINOv3SlicerLib.panels.label_mapping import LabelMapping
 from MedDINOv3SlicerLib.panels.question import Question

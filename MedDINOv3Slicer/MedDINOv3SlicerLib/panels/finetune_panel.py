@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from MedDINOv3SlicerLib.case_words import libraryText
 from MedDINOv3SlicerLib.panels.attempt import Gate, Problems, shown
-from MedDINOv3SlicerLib.panels.finetune_logic import Chart, FineTuneLogic
+from MedDINOv3SlicerLib.panels.finetune_needs import Chart, FineTuneLogic
 from MedDINOv3SlicerLib.panels.question import Question
 from MedDINOv3SlicerLib.panels.run_view import RunView
 from MedDINOv3SlicerLib.problem import Problem

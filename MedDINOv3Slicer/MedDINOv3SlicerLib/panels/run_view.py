@@ -9,7 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from MedDINOv3SlicerLib.panels.attempt import Gate, Problems, shown
-from MedDINOv3SlicerLib.panels.finetune_logic import Chart, FineTuneLogic, Training
+from MedDINOv3SlicerLib.panels.finetune_needs import Chart, FineTuneLogic, Training
 from MedDINOv3SlicerLib.panels.question import Question
 from MedDINOv3SlicerLib.signal import Signal
 from MedDINOv3SlicerLib.training_words import CAN_GO_ON, WITH_MODEL, scoreRows, statusText

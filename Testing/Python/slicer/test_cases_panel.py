@@ -78,7 +78,7 @@ class FakeLogic:
 
 class Opened:
     def __init__(self, app: Any, folder: Path, *names: str) -> None:
-        from MedDINOv3SlicerLib.panels.cases_logic import SceneFacts
+        from MedDINOv3SlicerLib.panels.cases_needs import SceneFacts
         from MedDINOv3SlicerLib.panels.cases_panel import CasesPanel
 
         labels = tuple(named_label(name, n + 1, n) for n, name in enumerate(names))
