@@ -62,7 +62,7 @@ class ModuleLogic:
         self.correction = CorrectLogic()
         self.cases = CaseLogic(scene, recent or RecentLibraries(slicer.app.settings()))
         # A worker that runs knows the packages and the folder from before.
-        self.installer.changed.connect(self.worker.close)
+        self.installer.changed.connect(self.worker.retire)
         slicer.app.connect("aboutToQuit()", self.close)
 
     @property

@@ -128,16 +128,26 @@ class _FramePlayer:
         number, self._next = self._next, self._next + 1
         self._browser.SetSelectedItemNumber(number)
         slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(self._browser)
-        job = self._segmenting.start(order)
-        job.finished.connect(lambda node: self._collect(self._frames[number], node))
+        found = self._segmenting.start(order)
+        # Of its own: a frame is done when its result lies in the sequence.
+        job = SegmentJob(found.title, lambda _job: found.cancel())
+        found.progressed.connect(job.progress)
+        found.finished.connect(lambda node: self._collect(self._frames[number], node, job))
+        found.failed.connect(job.fail)
+        found.cancelled.connect(job.cancel)
         return job
 
-    def _collect(self, frame: Frame, node: Node) -> None:
+    def _collect(self, frame: Frame, node: Node, job: SegmentJob) -> None:
         try:
             labelMap, labels, _notes = labelMapOn(node, self._volume)
             self._results.put(frame, labelMap, labels)
+        except Exception as error:  # whatever it is, the list of failures names the frame
+            job.fail(problemOf(error))
+        else:
+            job.finish(self._results.segmentationNode)
         finally:
             self._scene.RemoveNode(node)
+            proposal.forgetUnused(self._scene)
 
 
 class CorrectLogic:

@@ -50,24 +50,22 @@ class SettingsPage:
         self._changed: Callable[[], object] = _nothing
         self._logic = SettingsLogic(parts)
         self.panel = SettingsPanel(self._logic, parts.preferences, ask)
-        self.panel.changed.connect(self._onChanged)
+        self.panel.changed.connect(lambda: self._changed())
+        self.panel.outdated.connect(self._onOutdated)
         self.panel.install()
 
     def serve(self, parts: ModuleLogic, changed: Callable[[], object]) -> None:
         """Change these parts from now on."""
         self._parts, self._changed = parts, changed
-        if self._logic.parts is not parts:  # else it has just been filled
-            self._logic.parts = parts
-            self.panel.refresh()
+        self._logic.parts = parts
 
     def leave(self) -> None:
         """The module is reloaded, or Slicer quits: tell nobody any more."""
         self._parts, self._changed = None, _nothing
 
-    def _onChanged(self) -> None:
+    def _onOutdated(self) -> None:
         if self._parts is not None:
-            self._parts.worker.close()  # it was started with what was set before
-        self._changed()
+            self._parts.worker.retire()
 
 
 _page: SettingsPage | None = None  # a page cannot be taken out of the dialogue again

@@ -95,6 +95,11 @@ class WorkerClient:
         """Whether an answer is awaited."""
         return bool(self._jobs)
 
+    @property
+    def waiting(self) -> int:
+        """How many answers are awaited."""
+        return len(self._jobs)
+
     def ask(self, request: Request, listener: Listener | None = None) -> Job:
         """Send a request; may be done before the worker is ready.
 

@@ -345,7 +345,7 @@ class Segmenting:
             def insist() -> None:
                 if asked.state != "open":
                     return
-                if self._running:  # a later order waits there: it must not end with this one
+                if self._worker.waiting > 1:  # what waits there must not end with this one
                     qt.QTimer.singleShot(PATIENCE, insist)
                 else:
                     self._worker.kill()

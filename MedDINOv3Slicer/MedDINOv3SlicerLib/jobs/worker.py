@@ -53,7 +53,7 @@ class Worker:
         self._process: Any = None
         self._gone: Any = None  # a QProcess must not die in its own signal
         self._client: WorkerClient | None = None
-        self._closing = False
+        self._closing = self._retiring = False
         self.state = OFF
         self.changed = Signal()
         self.failure: MedDINOv3Error | None = None
@@ -70,6 +70,8 @@ class Worker:
         Raises:
             MedDINOv3Error: the process cannot be started, or the request is too long.
         """
+        if self._retiring and not self.waiting:
+            self.close()
         if self._client is None or self._client.failure is not None or self._closing:
             self.kill()
             self._start()
@@ -96,6 +98,16 @@ class Worker:
         self._process.closeWriteChannel()
         if wait > 0 and not self._process.waitForFinished(round(wait * 1000)):
             self.kill()
+
+    def retire(self) -> None:
+        """End the process once it has answered what it was asked: it knows old settings."""
+        self._retiring = self._client is not None
+        self._tell()
+
+    @property
+    def waiting(self) -> int:
+        """Requests without an answer."""
+        return 0 if self._client is None else self._client.waiting
 
     def kill(self) -> None:
         """End the process and what it started, at once; whatever is open fails."""
@@ -136,6 +148,7 @@ class Worker:
         process.finished.connect(lambda code, status: self._end(process, code, status))
         process.errorOccurred.connect(lambda error: self._onError(process, client, error))
         self._process, self._client, self._closing, self.failure = process, client, False, None
+        self._retiring = False
         self.device = ""
         process.start(program, arguments)
         if client.failure is not None:  # on Windows a missing program is known at once
@@ -196,3 +209,5 @@ class Worker:
         if state != self.state:
             self.state = state
             self.changed.emit(state)
+        if self._retiring and client is not None and not client.busy and not self._closing:
+            self.close(wait=0)

@@ -14,12 +14,13 @@ from slicer.i18n import tr as _
 from MedDINOv3SlicerLib.install.folders import Folder
 from MedDINOv3SlicerLib.panels.choices import chooseDevice, chosenDevice, enable, sizeText
 from MedDINOv3SlicerLib.panels.problem_box import ProblemBox
-from MedDINOv3SlicerLib.preferences import HOME_KEY, PYTHON_KEY, Preferences
+from MedDINOv3SlicerLib.preferences import Preferences
 from MedDINOv3SlicerLib.problem import Problem
 from MedDINOv3SlicerLib.resources import resourcePath
 from MedDINOv3SlicerLib.signal import Signal
 
 TITLE = "MedDINOv3"
+TYPING = 800  # ms without a key
 
 
 class SettingsLogic(Protocol):
@@ -46,6 +47,7 @@ class SettingsPanel:
 
     Attributes:
         widget: a ``ctkSettingsPanel``.
+        outdated: emitted when processes that run know another Python, folder or packages.
         changed: emitted when another Python, device or home folder is chosen, and when a folder
             was emptied or packages were updated.
 
@@ -65,25 +67,28 @@ class SettingsPanel:
     ) -> None:
         self._logic, self._preferences, self._ask = logic, preferences, ask
         self._open = openFolder or _openFolder
-        self.changed = Signal()
+        self.changed, self.outdated = Signal(), Signal()
         self.widget = ctk.ctkSettingsPanel()
         self.page = slicer.util.loadUI(resourcePath("UI/Settings.ui"))
         self.ui = ui = slicer.util.childWidgetVariables(self.page)
         self.problems = ProblemBox()
         layout = qt.QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.page)
+        self._shown = _Shown(self.page, self.refresh)
+        layout.addWidget(self._shown)
         self.page.layout().insertWidget(0, self.problems.widget)
         self._rows: list[Any] = []
         chooseDevice(ui.defaultDeviceCombo, preferences.device())
-        changed = str(qt.SIGNAL("currentPathChanged(QString)"))
-        self.widget.registerProperty(PYTHON_KEY, ui.pythonEdit, "currentPath", changed)
-        self.widget.registerProperty(HOME_KEY, ui.homeEdit, "currentPath", changed)
-        ui.pythonEdit.connect("currentPathChanged(QString)", self._newPython)
-        ui.homeEdit.connect("currentPathChanged(QString)", self._newHome)
+        ui.pythonEdit.currentPath = preferences.python()
+        ui.homeEdit.currentPath = preferences.home()
+        # A path changes with every key that is typed; registerProperty would keep each of them.
+        self._typing = qt.QTimer()
+        self._typing.setSingleShot(True)
+        self._typing.timeout.connect(self._takePaths)
+        for edit in (ui.pythonEdit, ui.homeEdit):
+            edit.connect("currentPathChanged(QString)", lambda path: self._typing.start(TYPING))
         ui.defaultDeviceCombo.connect("currentIndexChanged(int)", lambda index: self._newDevice())
         ui.updateButton.connect("clicked(bool)", lambda: self._update())
-        self.refresh()
 
     def install(self) -> None:
         """Add the page to Slicer's settings dialogue; keep this object."""
@@ -94,15 +99,19 @@ class SettingsPanel:
         self._showFolders()
         self._showVersions()
 
-    def _newPython(self, place: str) -> None:
-        self._preferences.setPython(place)
-        self._showVersions()
-        self.changed.emit()
-
-    def _newHome(self, place: str) -> None:
-        self._preferences.setHome(place)
-        self._showFolders()
-        self.changed.emit()
+    def _takePaths(self) -> None:
+        """Take the paths that are whole: empty, or there."""
+        python, home = self.ui.pythonEdit.currentPath, self.ui.homeEdit.currentPath
+        newPython = python != self._preferences.python() and (not python or Path(python).exists())
+        newHome = home != self._preferences.home() and (not home or Path(home).is_dir())
+        if newPython:
+            self._preferences.setPython(python)
+        if newHome:
+            self._preferences.setHome(home)
+        if newPython or newHome:
+            self.refresh()
+            self.outdated.emit()
+            self.changed.emit()
 
     def _newDevice(self) -> None:
         self._preferences.setDevice(chosenDevice(self.ui.defaultDeviceCombo))
@@ -172,7 +181,22 @@ class SettingsPanel:
         if problem is not None:
             self.problems.show(problem)
         self._showVersions()
+        self.outdated.emit()
         self.changed.emit()
+
+
+class _Shown(qt.QWidget):
+    """Says when it is shown: what a page lists may have changed since."""
+
+    def __init__(self, page: Any, look: Callable[[], None]) -> None:
+        super().__init__()
+        self._look = look
+        layout = qt.QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(page)
+
+    def showEvent(self, event: Any) -> None:
+        qt.QTimer.singleShot(0, self._look)
 
 
 def _label(text: str) -> Any:

@@ -90,3 +90,30 @@ def _voxels(segmentation: Any) -> np.ndarray:
     image = segmentation.GetNthSegment(0).GetRepresentation("Binary labelmap")
     values = vtk_to_numpy(image.GetPointData().GetScalars())
     return np.bincount(values, minlength=3)[1:3]
+
+
+def test_a_frame_whose_result_is_lost_is_a_failure(
+    module: Any, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slicer = module.slicer
+    parts = module.code.MedDINOv3SlicerLogic().parts
+    from MedDINOv3SlicerLib import segment_logic
+    from MedDINOv3SlicerLib.jobs.orders import SegmentOrder
+
+    scan = slicer.util.loadVolume(str(SAMPLE))
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "beat")
+    sequence.SetDataNodeAtValue(scan, "0")
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no voxels")
+
+    monkeypatch.setattr(segment_logic, "labelMapOn", fail)
+    order = SegmentOrder((scan,), STARTER, "cpu")
+    outcome = done(module, parts.segmentation.batchOfSequence(order, browser))
+    assert not outcome.done and "no voxels" in outcome.failures[0][1].what
+    assert segmentations(module) == []
+    nodes = slicer.mrmlScene.GetNodesByClass("vtkMRMLScriptedModuleNode")
+    names = [nodes.GetItemAsObject(n).GetModuleName() for n in range(nodes.GetNumberOfItems())]
+    assert "MedDINOv3Proposal" not in names

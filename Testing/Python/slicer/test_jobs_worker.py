@@ -188,3 +188,14 @@ def test_a_listener_that_fails_keeps_nothing_from_going_on(
     worker.ask(FreeMemory(), listener(answers))
     jobs.app.wait_until(lambda: answers, LONG)
     assert answers[0][0] == "done" and "a panel's fault" in capsys.readouterr().err
+
+
+def test_one_that_retires_answers_first(make: Callable[..., Any], jobs: Any) -> None:
+    worker, answers = make(), []
+    worker.ask(Inspect("cpu"), listener(answers))
+    worker.retire()
+    assert worker.running and worker.waiting == 1
+    jobs.app.wait_until(lambda: answers and not worker.running, LONG)
+    assert [kind for kind, _ in answers] == ["done"] and worker.failure is None
+    worker.ask(Inspect("cpu"), listener(answers))
+    assert worker.running, "a new one knows the new settings"

@@ -106,7 +106,9 @@ def test_settings_show_folders_and_ask_before_clearing(
         update=lambda: None,
     )
     panel = SettingsPanel(fake, Preferences(), ask)
-    assert "torch 2.9.0" in panel.ui.versionsLabel.text
+    assert panel.ui.versionsLabel.text == "", "nothing is counted before it is shown"
+    panel.widget.show()
+    slicer_app.wait_until(lambda: "torch 2.9.0" in panel.ui.versionsLabel.text)
     runs = folders.userFolders()[2]
     panel._clear(runs)
     assert old.is_dir(), "no is respected"
@@ -114,6 +116,30 @@ def test_settings_show_folders_and_ask_before_clearing(
     assert kept.is_dir() and not old.exists(), "what is in use stays"
     assert "kept" in panel.problems.problem.what
     assert str(own_home / "runs") in questions[0]
+
+
+def test_only_whole_paths_become_settings(
+    logic: Any, slicer_app: Any, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from MedDINOv3SlicerLib.panels import settings_panel
+    from MedDINOv3SlicerLib.preferences import Preferences
+
+    monkeypatch.setattr(settings_panel, "TYPING", 1)
+    fake = SimpleNamespace(folders=lambda: (), versions=dict)
+    preferences = Preferences()
+    panel = settings_panel.SettingsPanel(fake, preferences, lambda question: True)
+    told: list[str] = []
+    panel.outdated.connect(lambda: told.append(preferences.home()))
+    (tmp_path / "mine").mkdir()
+    for typed in ("mi", "min", "mine"):
+        panel.ui.homeEdit.currentPath = str(tmp_path / typed)
+        slicer_app.wait_until(lambda: not panel._typing.active)
+    assert told == [str(tmp_path / "mine")]
+    panel.ui.defaultDeviceCombo.setCurrentIndex(1)
+    assert preferences.device() == "cpu" and len(told) == 1, "a device needs no new process"
+    panel.ui.homeEdit.currentPath = ""
+    slicer_app.wait_until(lambda: len(told) == 2)
+    assert told[1] == ""
 
 
 def test_settings_are_kept_and_reach_the_processes(
