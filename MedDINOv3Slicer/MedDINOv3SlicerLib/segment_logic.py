@@ -19,6 +19,7 @@ from MedDINOv3SlicerLib.jobs.orders import SegmentOrder
 from MedDINOv3SlicerLib.jobs.segment_job import SegmentJob
 from MedDINOv3SlicerLib.jobs.segmenting import Segmenting
 from MedDINOv3SlicerLib.jobs.trainings import Trainings
+from MedDINOv3SlicerLib.jobs.wording import problemInSlicer
 from MedDINOv3SlicerLib.model_list import ModelList, readModels
 from MedDINOv3SlicerLib.problem import Problem, problemOf
 from MedDINOv3SlicerLib.scene import export, proposal, review
@@ -130,19 +131,25 @@ class _FramePlayer:
         slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(self._browser)
         found = self._segmenting.start(order)
         # Of its own: a frame is done when its result lies in the sequence.
-        job = SegmentJob(found.title, lambda _job: found.cancel())
+        job = SegmentJob(found.title, lambda _job: giveUp())
+
+        def giveUp() -> None:
+            found.cancelled.disconnect(job.cancel)  # else the end is told twice
+            found.cancel()
+
         found.progressed.connect(job.progress)
-        found.finished.connect(lambda node: self._collect(self._frames[number], node, job))
+        found.finished.connect(lambda node: self._collect(self._frames[number], node, found, job))
         found.failed.connect(job.fail)
         found.cancelled.connect(job.cancel)
         return job
 
-    def _collect(self, frame: Frame, node: Node, job: SegmentJob) -> None:
+    def _collect(self, frame: Frame, node: Node, found: SegmentJob, job: SegmentJob) -> None:
+        job.notes, job.report, job.log = found.notes, found.report, found.log
         try:
             labelMap, labels, _notes = labelMapOn(node, self._volume)
             self._results.put(frame, labelMap, labels)
         except Exception as error:  # whatever it is, the list of failures names the frame
-            job.fail(problemOf(error))
+            job.fail(problemInSlicer(error, found.log))
         else:
             job.finish(self._results.segmentationNode)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,33 @@ def test_scans_of_scene_folder_and_sequence_are_segmented_one_after_another(
     assert len(segmentations(module)) == 3, (
         "what shows the frame that is played, and the two before"
     )
+
+
+def test_a_frame_is_cancelled_once(module: Any) -> None:
+    for source in ("batch", "scene"):
+        player, found = _player(module)
+        job, heard = player.start(None), []
+        job.cancelled.connect(lambda heard=heard: heard.append(1))
+        (job if source == "batch" else found).cancel()
+        assert heard == [1] and not found.open and not job.open
+
+
+def _player(module: Any) -> tuple[Any, Any]:
+    """A player of one frame, the job it starts, and what that finds."""
+    from MedDINOv3SlicerLib import segment_logic
+    from MedDINOv3SlicerLib.jobs.segment_job import SegmentJob
+
+    slicer = module.slicer
+    volume = slicer.util.loadVolume(str(SAMPLE))
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "beat")
+    sequence.SetDataNodeAtValue(volume, "0")
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    found = SegmentJob("beat", lambda _job: None)
+    frames = segment_logic.framesOf(sequence)
+    single = SimpleNamespace(start=lambda _order: found)
+    player = segment_logic._FramePlayer(slicer.mrmlScene, single, browser, volume, frames)
+    return player, found
 
 
 def _results(slicer: Any, scan: Any) -> list[Any]:
