@@ -54,6 +54,7 @@ class Job:
         result: when done.
         error: when failed.
         details: traceback of a failure, for people who help.
+        abandoned: whether it was asked to stop.
     """
 
     id: int
@@ -62,6 +63,7 @@ class Job:
     result: dict[str, Any] | None = None
     error: MedDINOv3Error | None = None
     details: str = ""
+    abandoned: bool = False
 
 
 class WorkerClient:
@@ -100,6 +102,11 @@ class WorkerClient:
         """How many answers are awaited."""
         return len(self._jobs)
 
+    @property
+    def wanted(self) -> int:
+        """How many answers are awaited of requests that nobody cancelled."""
+        return sum(not job.abandoned for job in self._jobs.values())
+
     def ask(self, request: Request, listener: Listener | None = None) -> Job:
         """Send a request; may be done before the worker is ready.
 
@@ -120,6 +127,7 @@ class WorkerClient:
     def cancel(self, job: Job) -> None:
         """Ask to stop a request; its listener hears ``cancelled``, or ``done`` if too late."""
         if job.state == "open":
+            job.abandoned = True
             self._last += 1
             self._write(self._last, Cancel(job.id))
 

@@ -345,7 +345,9 @@ class Segmenting:
             def insist() -> None:
                 if asked.state != "open":
                     return
-                if self._worker.waiting > 1:  # what waits there must not end with this one
+                # What waits there must not end with this one; an estimate is no loss, and the
+                # panel asks for one after each cancel.
+                if self._worker.wanted > self._estimating:
                     qt.QTimer.singleShot(PATIENCE, insist)
                 else:
                     self._worker.kill()
@@ -358,9 +360,13 @@ class Segmenting:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _forgetEstimate(self) -> None:
-        if self._estimate is not None and self._estimate.state == "open":
+        if self._estimate is not None and self._estimating:
             self._worker.cancel(self._estimate)
         self._estimate = None
+
+    @property
+    def _estimating(self) -> bool:
+        return self._estimate is not None and self._estimate.state == "open"
 
     def _present(self, node: Node) -> bool:
         return bool(self._scene.IsNodePresent(node))

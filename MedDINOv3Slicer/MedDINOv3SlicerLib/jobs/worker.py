@@ -109,6 +109,11 @@ class Worker:
         """Requests without an answer."""
         return 0 if self._client is None else self._client.waiting
 
+    @property
+    def wanted(self) -> int:
+        """Requests without an answer that nobody cancelled."""
+        return 0 if self._client is None else self._client.wanted
+
     def kill(self) -> None:
         """End the process and what it started, at once; whatever is open fails."""
         process, client = self._process, self._client

@@ -271,6 +271,34 @@ def test_a_worker_that_does_not_listen_is_ended(bed: Bed, monkeypatch: pytest.Mo
     assert heard.ends == [("cancelled", None)] and bed.left() == []
 
 
+def test_an_estimate_behind_it_keeps_no_deaf_worker_alive(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bed.jobs.segmenting, "PATIENCE", 50)
+    bed.worker.close()
+    job, _heard = bed.start(bed.order())
+    bed.app.wait_until(lambda: bed.worker.state == "starting", LONG)
+    job.cancel()
+    told: list[Any] = []
+    bed.segmenting.estimate(bed.order(), told.append)  # the panel does, after each cancel
+    bed.app.wait_until(lambda: not bed.worker.running or told, LONG)
+    assert not bed.worker.running and "ended" in told[0].what
+
+
+def test_what_waits_behind_a_cancelled_order_is_done(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bed.jobs.segmenting, "PATIENCE", 50)
+    bed.worker.close()
+    job, _heard = bed.start(bed.order())
+    bed.app.wait_until(lambda: bed.worker.state == "starting", LONG)
+    job.cancel()
+    told: list[int] = []
+    bed.segmenting.freeMemory(lambda: told.append(1))  # as a download, or a training, asks
+    bed.app.wait_until(lambda: told, LONG)
+    assert bed.worker.running and "FreeMemory 3: done" in bed.worker.logText()
+
+
 def test_memory_is_given_up_when_asked(bed: Bed) -> None:
     told: list[str] = []
     bed.worker.close()
