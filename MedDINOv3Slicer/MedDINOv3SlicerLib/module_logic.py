@@ -67,11 +67,8 @@ class ModuleLogic:
 
     @property
     def parameters(self) -> Parameters:
-        """What is chosen, saved with the scene; a new scene has the device of the settings."""
-        found = Parameters.of(self.scene)
-        if not found.hasDevice:
-            found.device = self.preferences.device()
-        return found
+        """What is chosen, saved with the scene; the device of the settings until one is chosen."""
+        return Parameters.of(self.scene, self.preferences.device())
 
     def segment(
         self,

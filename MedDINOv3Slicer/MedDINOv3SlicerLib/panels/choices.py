@@ -21,9 +21,11 @@ def chosenDevice(combo: Any) -> str:
 
 
 def chooseDevice(combo: Any, device: str) -> None:
-    """Show a device; one that the list lacks (``cuda:1``) shows as its kind."""
+    """Show a device, as if nobody chose; one that the list lacks (``cuda:1``) as its kind."""
     kind = device.partition(":")[0]
+    combo.blockSignals(True)
     combo.setCurrentIndex(DEVICES.index(kind) if kind in DEVICES else 0)
+    combo.blockSignals(False)
 
 
 def sizeText(size: float) -> str:

@@ -40,7 +40,7 @@ class FineTunePanel:
         self.modelsChanged = Signal()
         self._bases: list[Base] = []
         self._library: Library | None = None
-        self._downloading = ""
+        self._downloading, self._deviceChosen = "", False
         self.question = Question()
         place = qt.QVBoxLayout(self.ui.messagePlace)
         place.setContentsMargins(0, 0, 0, 0)
@@ -52,6 +52,7 @@ class FineTunePanel:
         self._fillChoices()
         ui = self.ui
         ui.libraryCombo.connect("activated(int)", self._chooseLibrary)
+        ui.deviceCombo.connect("currentIndexChanged(int)", self._chooseDevice)
         ui.baseCombo.connect("currentIndexChanged(int)", lambda row: self._showBase())
         ui.nameEdit.connect("textChanged(QString)", lambda text: self._showGates())
         for edit in (ui.decoderRateEdit, ui.backboneRateEdit):
@@ -70,7 +71,9 @@ class FineTunePanel:
             layout.addWidget(widget)
 
     def enter(self) -> None:
-        """See what is there now: libraries, models, trainings of earlier sessions."""
+        """See what is there now: default device, libraries, models, trainings."""
+        if not self._deviceChosen:
+            self._fillDevices()
         self.refresh()
         self.run.find()
 
@@ -114,11 +117,21 @@ class FineTunePanel:
         row = self.ui.baseCombo.currentIndex
         return self._bases[row] if 0 <= row < len(self._bases) else None
 
+    def _chooseDevice(self, _row: int) -> None:
+        self._deviceChosen = True
+
+    def _fillDevices(self) -> None:
+        combo = self.ui.deviceCombo
+        combo.blockSignals(True)  # nobody chose
+        with shown(self._problems, keep=True):
+            devices = self._logic.devices()
+            combo.clear()
+            for name, text in devices:
+                combo.addItem(text, name)
+        combo.blockSignals(False)
+
     def _fillChoices(self) -> None:
         ui = self.ui
-        with shown(self._problems):
-            for name, text in self._logic.devices():
-                ui.deviceCombo.addItem(text, name)
         for text, frozen in (
             (_("as fits the device"), None),
             (_("everything"), False),

@@ -93,7 +93,8 @@ class SegmentPanel:
         self._restore()
 
     def enter(self) -> None:
-        """Look for models again; take the shortcut."""
+        """Look for models and the default device again; take the shortcut."""
+        chooseDevice(self.ui.deviceCombo, self._saved("device", chosenDevice(self.ui.deviceCombo)))
         self.refreshModels()
         self._keyTaken = bool(self.shortcuts.install())
         self._changed()
@@ -216,6 +217,9 @@ class SegmentPanel:
         self.ui.roiPlace.setPlaceModeEnabled(True)
 
     def _newDevice(self) -> None:
+        parameters = self._parametersOf()
+        if parameters is not None and not self._restoring:
+            parameters.device = chosenDevice(self.ui.deviceCombo)  # only what somebody chose
         self._changed()
         if not self._restoring:
             self.deviceChanged.emit(chosenDevice(self.ui.deviceCombo))
@@ -258,7 +262,6 @@ class SegmentPanel:
         parameters.segmentation = self.ui.resultCombo.currentNode()
         parameters.labels = self.labels.chosen()
         parameters.quality = QUALITIES[max(self.ui.qualityCombo.currentIndex, 0)]
-        parameters.device = chosenDevice(self.ui.deviceCombo)
         parameters.show3d = self.ui.show3dCheck.checked
 
     def _changed(self) -> None:

@@ -87,7 +87,8 @@ class Parameters:
         model: id of the model to segment with.
         labels: which of its structures; None for all.
         quality: one of ``QUALITIES``.
-        device: as for the worker: ``auto``, ``cpu``, ``cuda`` ...
+        device: as for the worker: ``auto``, ``cpu``, ``cuda`` ...; the default, which is not
+            saved, until one is chosen.
         show3d: make surfaces of a result.
         corrected: the segmentation that is corrected and becomes a training case.
         correctedScan: the scan that it belongs to.
@@ -103,7 +104,7 @@ class Parameters:
     model = _text("model")
     labels: _Value[tuple[str, ...] | None] = _Value("labels", None, _readNames, _writeNames)
     quality = _Value("quality", QUALITIES[0], _readQuality, _readQuality)
-    device = _text("device", "auto")
+    _device = _text("device")
     show3d = _flag("show3d", False)
     library = _text("library")
     corrected = _Reference("corrected")
@@ -113,13 +114,18 @@ class Parameters:
     runName = _text("runName")
     budgetMinutes = _number("budgetMinutes", 30.0)
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, device: str = "auto") -> None:
         """Use a ``vtkMRMLScriptedModuleNode``; see :meth:`of`."""
-        self.node = node
+        self.node, self._defaultDevice = node, device
 
     @classmethod
-    def of(cls, scene: Node) -> Parameters:
-        """The scene's parameters; made if there are none."""
+    def of(cls, scene: Node, device: str = "auto") -> Parameters:
+        """The scene's parameters; made if there are none.
+
+        Args:
+            scene: the MRML scene.
+            device: what holds as long as none is chosen in the scene.
+        """
         node = scene.GetSingletonNode(TAG, "vtkMRMLScriptedModuleNode")
         if node is None:
             node = scene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
@@ -128,12 +134,15 @@ class Parameters:
             node.SetModuleName(TAG)
             node.SetName(TAG)
             node = scene.AddNode(node)
-        return cls(node)
+        return cls(node, device)
 
     @property
-    def hasDevice(self) -> bool:
-        """Whether a device was chosen for this scene."""
-        return bool(self.node.GetParameter("device"))
+    def device(self) -> str:
+        return self._device or self._defaultDevice
+
+    @device.setter
+    def device(self, device: str) -> None:
+        self._device = device
 
     @property
     def volumes(self) -> tuple[Node | None, ...]:

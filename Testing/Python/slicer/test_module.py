@@ -234,11 +234,22 @@ def test_choices_come_back_with_a_saved_scene(
 def test_device_of_the_settings_is_what_a_new_scene_uses(not_set_up: Any) -> None:
     _, widget = not_set_up.open()
     page = widget.workspace
-    widget.settings.panel.ui.defaultDeviceCombo.setCurrentIndex(1)
-    assert page.segment.ui.deviceCombo.currentIndex == 0, "this scene has chosen already"
+    default, chosen = widget.settings.panel.ui.defaultDeviceCombo, page.segment.ui.deviceCombo
+    training, saved = page.finetune.ui.deviceCombo, widget.logic.parts.parameters.node
+    default.setCurrentIndex(1)
+    assert chosen.currentIndex == 1, "in this scene nobody has chosen"
+    assert widget.logic.parts.parameters.device == page.segment.order().device == "cpu"
+    assert training.currentData == "cpu"
+    page.segment.ui.show3dCheck.checked = True
+    assert not saved.GetParameter("device"), "the default is not saved as if chosen"
+    chosen.setCurrentIndex(2)
+    training.setCurrentIndex(training.findData("mps"))
+    default.setCurrentIndex(0)
+    assert chosen.currentIndex == 2 and saved.GetParameter("device") == "cuda"
+    assert training.currentData == "mps", "what somebody chose stays"
     not_set_up.app.scene.Clear(0)
-    assert page.segment.ui.deviceCombo.currentIndex == 1
-    assert widget.logic.parts.parameters.device == "cpu"
+    assert chosen.currentIndex == 0
+    assert widget.logic.parts.parameters.device == "auto"
 
 
 def test_scripts_segment_without_the_page(module: Any, sample: Any) -> None:
