@@ -101,9 +101,10 @@ class SettingsPanel:
 
     def _takePaths(self) -> None:
         """Take the paths that are whole: empty, or there."""
+        self.problems.clear()
         python, home = self.ui.pythonEdit.currentPath, self.ui.homeEdit.currentPath
-        newPython = python != self._preferences.python() and (not python or Path(python).exists())
-        newHome = home != self._preferences.home() and (not home or Path(home).is_dir())
+        newPython = python != self._preferences.python() and self._isThere(python)
+        newHome = home != self._preferences.home() and self._isThere(home, folder=True)
         if newPython:
             self._preferences.setPython(python)
         if newHome:
@@ -112,6 +113,19 @@ class SettingsPanel:
             self.refresh()
             self.outdated.emit()
             self.changed.emit()
+
+    def _isThere(self, path: str, folder: bool = False) -> bool:
+        """Whether a path can be taken; if not, the page says that it is not in force."""
+        place = Path(path).expanduser()
+        if not path or (place.is_dir() if folder else place.exists()):
+            return True
+        self.problems.show(
+            Problem(
+                _("There is nothing at '{path}'.").format(path=path),
+                _("Choose it with the button beside it; until then the last choice counts."),
+            )
+        )
+        return False
 
     def _newDevice(self) -> None:
         self._preferences.setDevice(chosenDevice(self.ui.defaultDeviceCombo))

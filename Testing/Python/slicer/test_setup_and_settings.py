@@ -134,6 +134,7 @@ def test_only_whole_paths_become_settings(
     for typed in ("mi", "min", "mine"):
         panel.ui.homeEdit.currentPath = str(tmp_path / typed)
         slicer_app.wait_until(lambda: not panel._typing.active)
+        assert (panel.problems.problem is None) == (typed == "mine"), "what is not in force is said"
     assert told == [str(tmp_path / "mine")]
     panel.ui.defaultDeviceCombo.setCurrentIndex(1)
     assert preferences.device() == "cpu" and len(told) == 1, "a device needs no new process"
