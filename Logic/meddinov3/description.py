@@ -238,6 +238,11 @@ class ModelDescription(JsonFile):
             )
 
     @property
+    def schemes(self) -> list[IntensityScheme]:
+        """How each channel is normalised."""
+        return [channel.intensity for channel in self.channels]
+
+    @property
     def network_channels(self) -> int:
         """Input channels of the network: scan channels times slice offsets."""
         return len(self.channels) * len(self.sampling.slice_offsets)

@@ -328,7 +328,7 @@ def _build(
     orientation = description.sampling.orientation
     whole = index_box(None, volume.grid, orientation)
     single = dataclasses.replace(description.sampling, slice_offsets=(0.0,))
-    source = SliceSource(volume, dataclasses.replace(description, sampling=single), whole, whole)
+    source = SliceSource(volume, description.schemes, single, whole, whole)
     view = orientation.view(label_map, volume.grid)
     with whole_folder(place) as temporary:
         labels, shown = _write_labels(temporary / LABELS, view, _label_type(dataset))

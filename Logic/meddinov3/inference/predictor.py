@@ -174,7 +174,11 @@ def _source(
     boxes = has_region and description.purpose.trained_on == "boxes"
     orientation = description.sampling.orientation
     return SliceSource(
-        volume, description, box, inner if boxes else index_box(None, volume.grid, orientation)
+        volume,
+        description.schemes,
+        description.sampling,
+        box,
+        inner if boxes else index_box(None, volume.grid, orientation),
     )
 
 

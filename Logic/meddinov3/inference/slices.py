@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meddinov3.description import ModelDescription
+from meddinov3.description import Sampling
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.intensity import IntensityTransform, NonzeroBody
+from meddinov3.intensity import IntensityScheme, IntensityTransform, NonzeroBody
 from meddinov3.region import IndexBox
 from meddinov3.volume import Volume
 
@@ -42,7 +42,8 @@ class SliceSource:
 
     Args:
         volume: the scan; its arrays are viewed, never copied.
-        description: the model's channels, orientation and offsets.
+        schemes: how each channel's intensities are normalised.
+        sampling: orientation and offsets.
         box: part of the scan in oriented (slices, rows, columns).
         statistics: part of the scan that intensities are fitted to.
 
@@ -51,19 +52,23 @@ class SliceSource:
     """
 
     def __init__(
-        self, volume: Volume, description: ModelDescription, box: IndexBox, statistics: IndexBox
+        self,
+        volume: Volume,
+        schemes: Sequence[IntensityScheme],
+        sampling: Sampling,
+        box: IndexBox,
+        statistics: IndexBox,
     ) -> None:
-        orientation = description.sampling.orientation
+        orientation = sampling.orientation
         self._views = [orientation.view(channel, volume.grid) for channel in volume.channels]
         self._lowest, self.notes = _find_gaps(self._views)
         counted = [view[statistics] for view in self._views]
         body = NonzeroBody(counted)
         self._transforms: list[IntensityTransform] = [
-            channel.intensity.fit(view, body)
-            for channel, view in zip(description.channels, counted, strict=True)
+            scheme.fit(view, body) for scheme, view in zip(schemes, counted, strict=True)
         ]
         self._statistics = statistics
-        self._offsets = description.sampling.slice_offsets
+        self._offsets = sampling.slice_offsets
         self._spacing = orientation.spacing(volume.grid)[0]
         self.box = box
 

@@ -37,7 +37,7 @@ def source_of(case: Case, description: ModelDescription) -> SliceSource:
     """What inference sees of a case."""
     volume = case.read()
     whole = index_box(None, volume.grid, description.sampling.orientation)
-    return SliceSource(volume, description, whole, whole)
+    return SliceSource(volume, description.schemes, description.sampling, whole, whole)
 
 
 def deviation(cached: CachedCase, source: SliceSource) -> float:
