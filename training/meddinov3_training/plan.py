@@ -26,6 +26,7 @@ MUCH_EMPTY = 0.75
 WILD = 3.0  # times; nnU-Net calls spacings that far apart anisotropic
 PATIENT_AXES = "LPS"
 NEAR, FAR = 3.0, 24.0  # radii of a click's cones in a click model's fine pixels
+ROUGHLY = 1.2  # fine pixels may be so much larger than voxels
 UNKNOWN_SIZE = 50.0  # mm, where no structure is drawn
 
 
@@ -143,7 +144,7 @@ def _prompts(spacing: tuple[float, float], native: np.ndarray) -> PromptDescript
     """
     folds = min(native[1] / spacing[0], native[2] / spacing[1])
     cells = PIXELS
-    while cells > 1 and PIXELS / cells * 2 <= folds * 1.01:
+    while cells > 1 and PIXELS / cells * 2 <= folds * ROUGHLY:
         cells //= 2
     pitch = max(spacing) * PIXELS / cells
     return PromptDescription(
