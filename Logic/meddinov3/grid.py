@@ -146,10 +146,10 @@ class SliceOrientation:
         return tuple(axes), tuple(flips)
 
     def view(self, array: np.ndarray, grid: Grid) -> np.ndarray:
-        """A (k, j, i) array seen as (slices, rows, columns); no copy, writes go through."""
+        """A (k, j, i, ...) array seen as (slices, rows, columns, ...); writes go through."""
         axes, flips = self.array_axes(grid)
         steps = tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)
-        return array.transpose(axes)[steps]
+        return array.transpose((*axes, *range(3, array.ndim)))[steps]
 
     def spacing(self, grid: Grid) -> tuple[float, float, float]:
         """Spacing in mm along (slices, rows, columns)."""

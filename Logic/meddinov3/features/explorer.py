@@ -59,11 +59,11 @@ class Explorer:
                 "The point lies outside the part of the scan whose features are known.",
                 "Move it into the scan, or into the region.",
             )
-        number, *place = where.token_at(point)
+        number, *nearest = where.token_at(point)
         number = min(max(number, where.numbers.start), where.numbers.stop - 1)
         row, column = (
             min(max(round(value), 0), count - 1)
-            for value, count in zip(place, where.tokens, strict=True)
+            for value, count in zip(nearest, where.tokens, strict=True)
         )
         mean = self._last(self._tokens.mean())
         wanted = self._last(self._tokens.slices([number])[0, row, column]) - mean

@@ -28,13 +28,12 @@ class TokenVolume:
     Attributes:
         where: the lattice they lie on.
         encoder: what computed them.
+        storage: keeps what is computed.
         notes: what the user should know about the scan.
 
     Args:
         source: normalised slices of `where.box`.
-        where: see above.
-        encoder: see above.
-        storage: keeps what is computed.
+        where, encoder, storage: see above.
     """
 
     def __init__(
@@ -42,17 +41,17 @@ class TokenVolume:
     ) -> None:
         self.where, self.encoder = where, encoder
         self.notes = list(source.notes)
-        self._source, self._storage = source, storage
+        self._source, self.storage = source, storage
         self._mean: Tensor | None = None
 
     @property
     def folder(self) -> Path | None:
         """Where the tokens lie on disk; None if they are in memory."""
-        return self._storage.folder
+        return self.storage.folder
 
     def ready(self, number: int) -> bool:
         """Whether a slice is encoded."""
-        return self._storage.has(number - self.where.box[0].start)
+        return self.storage.has(number - self.where.box[0].start)
 
     def encode(
         self,
@@ -92,7 +91,7 @@ class TokenVolume:
                 together //= 2
                 continue
             for number, slice_tokens in zip(now, computed, strict=True):
-                self._storage.put(number - self.where.box[0].start, slice_tokens)
+                self.storage.put(number - self.where.box[0].start, slice_tokens)
             missing = missing[len(now) :]
             steps.advance(len(now))
 
@@ -105,7 +104,7 @@ class TokenVolume:
         self.encode(numbers)
         first = self.where.box[0].start
         device = self.encoder.device
-        kept = [self._storage.get(number - first).to(device).float() for number in numbers]
+        kept = [self.storage.get(number - first).to(device).float() for number in numbers]
         return torch.stack(kept)
 
     def pictures(self, numbers: Sequence[int]) -> Tensor:
@@ -130,7 +129,7 @@ class TokenVolume:
 
     def close(self) -> None:
         """Give up memory and files."""
-        self._storage.close()
+        self.storage.close()
 
     def _computed(self, numbers: Sequence[int]) -> Tensor:
         """(B, token rows, token columns, W) float16 on the device."""
@@ -141,8 +140,8 @@ class TokenVolume:
         with torch.inference_mode(), autocast(self.encoder.device, self.encoder.precision):
             tokens = self.encoder.backbone(slices)
         # Outliers of a few channels may leave float16's range.
-        tokens = tokens.float().clamp(-6e4, 6e4).half()
-        return tokens.reshape(len(numbers), rows, columns, -1)
+        half: Tensor = tokens.float().clamp(-6e4, 6e4).half()
+        return half.reshape(len(numbers), rows, columns, -1)
 
 
 def _too_large(where: FeatureGrid, device: torch.device) -> MedDINOv3Error:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 PREFIX = "meddinov3-"
 MADE = re.compile(PREFIX + r"[a-z0-9_]{8}")  # as mkdtemp names them
-LOCK_FILE, SCAN_FILE, LABEL_FILE = "in-use", "scan.json", "label_map.npy"
+LOCK_FILE, SCAN_FILE = "in-use", "scan.json"
+LABEL_FILE, ARRAY_FILE = "label_map.npy", "array.npy"
 ABANDONED = 24 * 3600.0  # seconds after which a folder without lock was forgotten
 SPARE = 64 * 2**20  # bytes to leave free
 
@@ -227,6 +228,31 @@ def read_label_map(folder: Path, grid: Grid) -> np.ndarray:
             "no-result", f"The label map cannot be read: {error}.", "Segment again."
         ) from error
     return label_map
+
+
+def write_array(folder: Path, array: np.ndarray) -> None:
+    """Hand over any array of numbers, such as an overlay.
+
+    Raises:
+        MedDINOv3Error: the disk is full.
+    """
+    with _new_folder(folder, array.nbytes):
+        np.save(folder / ARRAY_FILE, array, allow_pickle=False)
+
+
+def read_array(folder: Path) -> np.ndarray:
+    """The array that was handed over.
+
+    Raises:
+        MedDINOv3Error: it is not there, or not whole.
+    """
+    try:
+        array: np.ndarray = np.load(folder / ARRAY_FILE, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise MedDINOv3Error(
+            "no-result", f"The result cannot be read: {error}.", "Ask again."
+        ) from error
+    return array
 
 
 @contextmanager

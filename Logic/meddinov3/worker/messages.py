@@ -105,6 +105,65 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Encode:
+    """Have the features of a scan ready; later requests name them by the answer's ``tokens``.
+
+    The answer says how they lie, see :class:`meddinov3.worker.feature_requests.FeatureRequests`.
+    A scan is given up when others need its room, on :class:`FreeMemory` and with the worker: a
+    later request then fails with ``tokens-gone``.
+
+    Attributes:
+        scan: folder from :func:`meddinov3.worker.exchange.write_scan`, or "".
+        file: a scan's file or DICOM folder, instead of `scan`.
+        encoder: id or folder of a backbone or model; "" takes the best here.
+        device, precision: as for :class:`Load`.
+        region: as ``--roi``: the box that holds it is encoded; "" for all.
+        axis: index axis (0 i, 1 j, 2 k) along which slices lie; -1 chooses.
+        pixels: of the network along the longer side of a slice.
+        whole: encode every slice now, rather than when it is asked for.
+    """
+
+    scan: str = ""
+    file: str = ""
+    encoder: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    region: str = ""
+    axis: int = -1
+    pixels: int = 512
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Explore:
+    """Look at features.
+
+    The result is an array (k, j, i) on the scan's grid, or, of one slice, that slice of it: int8
+    per cent of likeness, or uint8 colours (..., 3).
+
+    Attributes:
+        tokens: from :class:`Encode`.
+        result: new folder for :func:`meddinov3.worker.exchange.write_array`.
+        kind: ``similarity`` to `point`, or ``colours``.
+        point: LPS, mm.
+        one_slice: only the slice through `point`; the answer says which.
+    """
+
+    tokens: str
+    result: str
+    kind: str = "similarity"
+    point: tuple[float, float, float] | None = None
+    one_slice: bool = False
+
+
+@dataclass(frozen=True)
+class ForgetTokens:
+    """Give up the features of a scan that is not worked on any more."""
+
+    tokens: str
+
+
+@dataclass(frozen=True)
 class Pull:
     """Download a backbone of the catalogue; the user was shown its licence and agreed.
 
@@ -134,12 +193,16 @@ class Stop:
     """Cancel everything and end."""
 
 
-Request = Load | Segment | Inspect | Estimate | Pull | FreeMemory | Cancel | Stop
+FeatureRequest = Encode | Explore | ForgetTokens
+Request = Load | Segment | Inspect | Estimate | FeatureRequest | Pull | FreeMemory | Cancel | Stop
 VERBS: dict[str, type[Request]] = {
     "load": Load,
     "segment": Segment,
     "inspect": Inspect,
     "estimate": Estimate,
+    "encode": Encode,
+    "explore": Explore,
+    "forget": ForgetTokens,
     "pull": Pull,
     "free": FreeMemory,
     "cancel": Cancel,

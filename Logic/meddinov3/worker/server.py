@@ -40,11 +40,13 @@ from meddinov3.worker import exchange
 from meddinov3.worker.estimating import Estimator, scan_bytes
 from meddinov3.worker.event_writer import EventWriter
 from meddinov3.worker.failures import FINAL, explain
+from meddinov3.worker.feature_requests import FeatureRequests
 from meddinov3.worker.messages import (
     LONGEST_LINE,
     Cancel,
     Estimate,
     Event,
+    FeatureRequest,
     FreeMemory,
     Inspect,
     Load,
@@ -79,6 +81,7 @@ class Worker:
         self._model: Model | None = None
         self._key: tuple[object, ...] = ()
         self._estimator = Estimator()
+        self._features = FeatureRequests()
 
     def serve(self, ready: dict[str, Any]) -> int:
         """Work until the end; returns the process's exit code.
@@ -93,6 +96,7 @@ class Worker:
             self._out.send(event)
             if event.kind == "failed" and event.body["code"] in FINAL:
                 break
+        self._features.close()
         self._out.drain(GRACE)
         return 0
 
@@ -163,11 +167,15 @@ class Worker:
             self._tell(number, Progress("load model", 0, 0))
             model, _ = self._loaded(request.model, request.device, request.precision)
             return self._estimator.estimate(request, model, stop)
+        if isinstance(request, FeatureRequest):
+            self._tell(number, Progress("load backbone", 0, 0))
+            return self._features.answer(request, self._reporter(number), stop)
         if isinstance(request, Pull):
             return self._pull(number, request, stop)
         assert isinstance(request, FreeMemory)
         device = self._model.device if self._model else torch.device("cpu")
         self._forget()
+        self._features.free()
         gc.collect()
         free_cached_memory(device)
         return {}

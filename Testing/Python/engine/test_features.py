@@ -171,7 +171,7 @@ def test_memory_running_out_halves_the_batch_and_one_slice_is_the_end(
 
 def test_a_model_s_backbone_encodes_as_in_the_model(own_home: Path) -> None:
     folder = own_home / "models" / "own"
-    make_bundle(folder, describe())
+    make_bundle(folder, describe("one"))
     model = load_model("own", "cpu")
     encoder = load_encoder("own", "cpu")
     inside = first_member(model.network).backbone  # type: ignore[arg-type]
