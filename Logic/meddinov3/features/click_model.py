@@ -161,7 +161,7 @@ class ClickDecoder:
         device = self._tokens.encoder.device
         points = [work.millimetres(places, spacing).to(device) for places in
                   (placed.positive, placed.negative)]  # fmt: skip
-        with torch.inference_mode(), autocast(device, self._tokens.encoder.precision):
+        with torch.inference_mode():
             examples = [self._examples(places) for places in (placed.positive, placed.negative)]
             found = []
             for first in range(region[0].start, region[0].stop, together):
@@ -179,12 +179,15 @@ class ClickDecoder:
                 fine, coarse = draw_prompts(stack, asked, prompts.near, prompts.far)
                 kept = [self._slice(number) for number in numbers]
                 embedded = torch.stack([tokens[work.tokens] for tokens, _ in kept])
-                picture = work.to_fine(torch.stack([image for _, image in kept]).float())
+                picture = work.to_fine(torch.stack([image for _, image in kept]))
                 decoder = self._model.decoder
                 coarse = torch.cat([coarse, decoder.likeness(embedded, examples)], dim=1)
                 neighbours = neighbouring(len(numbers), step)
-                logits = decoder(embedded, picture, fine, coarse,
-                                 (neighbours[0].to(device), neighbours[1].to(device)))  # fmt: skip
+                with autocast(device, self._tokens.encoder.precision):
+                    logits = decoder(
+                        embedded, picture, fine, coarse,
+                        (neighbours[0].to(device), neighbours[1].to(device)),
+                    )  # fmt: skip
                 logits = work.to_voxels(logits.float()[first - low : last - low])[:, 0]
                 found.append((logits > 0).cpu().numpy())
         return np.concatenate(found)
@@ -192,9 +195,10 @@ class ClickDecoder:
     def _slice(self, number: int) -> tuple[Tensor, Tensor]:
         """Squeezed tokens (rows, columns, width) and intensities of a slice of the box."""
         if number not in self._kept:
-            embedded = self._model.decoder.embed(self._tokens.slices([number])[0])
-            picture = self._tokens.pictures([number])[0].clamp(-6e4, 6e4).half()
-            self._kept[number] = (embedded, picture)
+            tokens = self._tokens.slices([number])[0]
+            with autocast(tokens.device, self._tokens.encoder.precision):
+                embedded = self._model.decoder.embed(tokens).float()
+            self._kept[number] = (embedded, self._tokens.pictures([number])[0])
         return self._kept[number]
 
     def _examples(self, places: np.ndarray) -> Tensor:
