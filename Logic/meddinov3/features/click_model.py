@@ -17,7 +17,7 @@ from meddinov3.bundle import hash_tensors, read_prompt_bundle
 from meddinov3.description import ModelDescription, PromptDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.features.encoder import Encoder
-from meddinov3.features.encoding import MOST_PIXELS, open_tokens
+from meddinov3.features.encoding import open_tokens, trained_pixels
 from meddinov3.features.grid import FeatureGrid
 from meddinov3.features.prompts import PlacedPrompts
 from meddinov3.features.storage import TokenStore
@@ -28,12 +28,11 @@ from meddinov3.network.backbone import PATCH
 from meddinov3.network.prompt_decoder import PromptDecoder, neighbouring
 from meddinov3.network.prompt_maps import Stack, StackPrompts, draw_prompts
 from meddinov3.network.prompt_segmenter import PromptSegmenter
-from meddinov3.region import IndexBox
+from meddinov3.region import IndexBox, index_box
 from meddinov3.volume import Volume
 
 MARGIN = 1  # tokens around a region
 FINE_PIXELS = 1_500_000  # decoded at a time
-PIXELS_AT_MOST = 1024  # along a slice's longer side; finer needs a region
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,26 +92,12 @@ def open_click_tokens(
         box: part of the oriented scan (slices, rows, columns).
         store: see :func:`meddinov3.features.encoding.open_tokens`.
     """
-    sampling = model.description.sampling
-    pixels = click_pixels(volume, model, box)
+    orientation = model.description.sampling.orientation
+    part = index_box(None, volume.grid, orientation) if box is None else box
+    pixels = trained_pixels(model.encoder, volume.grid, orientation, part)
     return open_tokens(
-        volume, model.encoder, orientation=sampling.orientation, box=box, pixels=pixels, store=store
+        volume, model.encoder, orientation=orientation, box=part, pixels=pixels, store=store
     )
-
-
-def click_pixels(volume: Volume, model: ClickModel, box: IndexBox | None = None) -> int:
-    """Network pixels along a slice's longer side that match the training's."""
-    sampling = model.description.sampling
-    extent = sampling.orientation.extent(volume.grid)[1:]
-    if box is not None:
-        spacing = sampling.orientation.spacing(volume.grid)
-        rows, columns = (
-            (part.stop - part.start) * mm for part, mm in zip(box[1:], spacing[1:], strict=True)
-        )
-        extent = (rows, columns)
-    trained = min(sampling.spacing or sampling.orientation.spacing(volume.grid)[1:])
-    wanted = round(max(extent) / trained)
-    return min(max(wanted, PATCH), PIXELS_AT_MOST if box is None else MOST_PIXELS)
 
 
 class ClickDecoder:

@@ -77,13 +77,13 @@ def place_prompts(prompts: Prompts, where: FeatureGrid) -> PlacedPrompts:
     inside, outside = (
         np.clip(np.floor(places + 0.5).astype(np.int64), low, high) for places in groups
     )
-    if prompts.box is not None and len(prompts.positive):
-        if not prompts.box.contains(np.asarray(prompts.positive, dtype=np.float64)).all():
-            raise MedDINOv3Error(
-                "point-outside-box",
-                "A positive point lies outside the box.",
-                "Make the box larger, or remove the point.",
-            )
+    meant = np.asarray(prompts.positive, dtype=np.float64).reshape(-1, 3)
+    if prompts.box is not None and not prompts.box.contains(meant).all():
+        raise MedDINOv3Error(
+            "point-outside-box",
+            "A positive point lies outside the box.",
+            "Make the box larger, or remove the point.",
+        )
     if {*map(tuple, inside.tolist())} & {*map(tuple, outside.tolist())}:
         raise MedDINOv3Error(
             "points-contradict",

@@ -1,12 +1,12 @@
 """A first mask without any training: what is like the clicked places, and near them.
 
-Each voxel is told its likeness to the tokens under positive and under negative points, all levels
-of the backbone alike, and to their intensities, which have the scan's own sharpness. What tells
-the structure from its surroundings is found in the region itself: the threshold that splits the
-likeness there into two classes (N. Otsu, IEEE Trans. SMC 9, 1979). Where a point still lies on the
-wrong side, its surroundings are lifted or lowered until it does not (kernel interpolation of the
-residuals). As a training-free query of tokens it follows 3DSAM-adapter's point features (arXiv
-2306.13465) and DINOv3's dense similarity.
+Each voxel is told how much it is like each click: by the cosine of its token, all levels of the
+backbone alike, and by its intensity, which has the scan's own sharpness. How far a click reaches is
+read from the scan: the radius at which what is inside is most unlike the shell around it (scale
+selection, T. Lindeberg, IJCV 30, 1998). Clicks are then interpolated by kernels of that reach times
+the likeness, +1 at positive and -1 at negative ones, and less than nothing far from all of them (a
+Gaussian process with that prior), so that every further click is obeyed at once. As a query of
+tokens without training it follows 3DSAM-adapter's point features (arXiv 2306.13465).
 """
 
 from __future__ import annotations
@@ -15,19 +15,27 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
-from torch import Tensor
 
 from meddinov3.features.prompts import PlacedPrompts
 from meddinov3.features.tokens import TokenVolume
-from meddinov3.network.backbone import LEVELS
+from meddinov3.network.backbone import LEVELS, PATCH
 from meddinov3.region import IndexBox
 
-FloatMap = np.ndarray
-P = dict(smooth=0.7, tok=1.0, inten=1.0, reach=0.5, margin=0.5, mix="prod", neg=0.5, local=1.0)
+SMOOTHED = 0.7  # voxels of the finest axis, before intensities are compared
+SHARPNESS = (0.2, 0.7)  # bounds of a click's intensity range, in deviations of the region
+INTENSITY = 0.5  # weight of intensities, where that of tokens is 1
+REACHES = tuple(3.0 * 1.2**n for n in range(20))  # mm, tried
+SHELL = 1.4  # outer radius of the shell, in reaches
+LARGER = 0.15  # preference of larger reaches, as a power of theirs
+WIDTH = 0.8  # of the kernel, in reaches
+PRIOR = -0.5  # what is believed far from every click
+SLACK = 1e-2  # that keeps the equations solvable where clicks lie together
+FEWEST = 20  # voxels that a mean is taken of
+ENCIRCLED = 3.0  # voxels around a click whose intensities are its own
 
 
 class Likeness:
-    """Masks by likeness for one scan.
+    """Masks by likeness for one scan; keeps what later answers need again.
 
     Args:
         tokens: of the scan.
@@ -36,120 +44,127 @@ class Likeness:
     def __init__(self, tokens: TokenVolume) -> None:
         self._tokens = tokens
         self._pictures: dict[int, np.ndarray] = {}
+        self._spacing = np.array(tokens.where.orientation.spacing(tokens.where.grid))
 
     def __call__(self, region: IndexBox, placed: PlacedPrompts) -> np.ndarray:
         """The mask, boolean (S, rows, columns) of `region`.
 
         Args:
-            region: in the oriented scan, inside the encoded box.
-            placed: the points, at least one positive.
+            region: in the oriented scan, inside the encoded box; holds the positive points.
+            placed: the points; negative ones beyond the region are of no account. Without a
+                positive one the middle of the region stands for it.
         """
-        where = self._tokens.where
-        spacing = np.array(where.orientation.spacing(where.grid))
-        clicks = np.concatenate([placed.inside, placed.outside])
-        sign = np.r_[np.ones(len(placed.inside)), -np.ones(len(placed.outside))]
-        corner = np.array([part.start for part in region])
+        inside, corner = placed.inside, np.array([part.start for part in region])
+        if not len(inside):
+            inside = np.array([[(part.start + part.stop - 1) // 2 for part in region]])
+        end = np.array([part.stop for part in region])
+        far = ((placed.outside < corner) | (placed.outside >= end)).any(axis=1)
+        outside = placed.outside[~far]
+        clicks = np.concatenate([inside, outside])
+        signs = np.concatenate([np.ones(len(inside)), -np.ones(len(outside))])
+        like = self._like(region, clicks)
+        distance = self._distances(clicks - corner, like.shape[1:])
+        positive = len(inside)
+        reach = _reach(like[:positive].max(axis=0), distance[:positive].min(axis=0))
+        kernels = np.exp(-0.5 * (distance / (WIDTH * reach)) ** 2) * like
+        places = [tuple(place) for place in clicks - corner]
+        among = np.array([[kernel[place] for place in places] for kernel in kernels])
+        among = (among + among.T) / 2 + SLACK * np.eye(len(places))
+        weights = np.linalg.solve(among, signs - PRIOR)
+        found: np.ndarray = np.tensordot(weights, kernels, 1) + PRIOR > 0
+        return found
+
+    def _like(self, region: IndexBox, clicks: np.ndarray) -> np.ndarray:
+        """Likeness (n, S, rows, columns) of a region's voxels to voxels (n, 3), at most 1."""
         image = self._image(region)
-        cos = self._cosines(region, clicks)  # (n, S, R, C)
-        scale = max(float(image.std()), 1e-6)
-        near = clicks - corner
-        levels, widths = [], []
-        for number, place in enumerate(clicks):
-            local = self._around(place, spacing)
-            levels.append(np.median(local))
-            widths.append(np.clip(1.5 * local.std(), 0.15 * scale, 0.6 * scale))
-        def like(index):
-            out = None
-            for n in index:
-                d = (image - levels[n]) / widths[n]
-                one = P["tok"] * cos[n] - P["inten"] * np.minimum(d * d, 9) / 9
-                out = one if out is None else np.maximum(out, one)
-            return out
-        pos = np.flatnonzero(sign > 0); neg = np.flatnonzero(sign < 0)
-        score = like(pos)
-        if len(neg):
-            score = score - P["neg"] * like(neg)
-        t, spread = otsu(score)
-        score = (score - t) / spread
-        # residuals
-        axes = np.meshgrid(*(np.arange(n) for n in score.shape), indexing="ij")
-        inside = ((near >= 0) & (near < score.shape)).all(1)
-        pts, sg = near[inside], sign[inside]
-        cur = np.array([score[tuple(p)] for p in pts])
-        want = np.where(sg > 0, np.maximum(cur, P["margin"]), np.minimum(cur, -P["margin"]))
-        mm = pts * spacing
-        D = np.linalg.norm(mm[:, None] - mm[None], axis=-1)
-        ell = P["reach"] * self._reach(D, sg, spacing, score.shape)
-        K = np.exp(-0.5 * (D / np.sqrt(ell[:, None] * ell[None])) ** 2)
-        alpha = np.linalg.solve(K + 1e-3 * np.eye(len(K)), want - cur)
-        for a, p, l in zip(alpha, pts, ell):
-            d2 = sum(((ax - c) * s) ** 2 for ax, c, s in zip(axes, p, spacing))
-            score = score + a * np.exp(-0.5 * d2 / l**2)
-        return score > 0
+        blurred = ndimage.gaussian_filter(image, SMOOTHED * self._spacing.min() / self._spacing)
+        deviation = max(float(blurred.std()), 1e-6)
+        cosines = self._cosines(region, clicks)
+        likes = []
+        for cosine, click in zip(cosines, clicks, strict=True):
+            own = self._image(self._around(click))
+            low, high = (share * deviation for share in SHARPNESS)
+            apart = (blurred - np.median(own)) / np.clip(2 * own.std(), low, high)
+            likes.append(np.exp(cosine - 1 - INTENSITY * np.minimum(apart**2 / 2, 4)))
+        return np.stack(likes)
 
-    def _reach(self, D, sg, spacing, shape):
-        size = np.min(np.array(shape) * spacing) / 3
-        out = np.full(len(sg), size)
-        for n in range(len(sg)):
-            other = D[n][sg != sg[n]]
-            if len(other):
-                out[n] = min(out[n], max(other.min(), spacing.max()))
-        return out
+    def _around(self, click: np.ndarray) -> IndexBox:
+        """The few voxels around a voxel, as wide in mm along every axis as there are voxels."""
+        reach = np.floor(ENCIRCLED / 2 * self._spacing.min() / self._spacing + 0.5).astype(int)
+        slices, rows, columns = (
+            slice(max(part.start, int(place - more)), min(part.stop, int(place + more) + 1))
+            for part, place, more in zip(self._tokens.where.box, click, reach, strict=True)
+        )
+        return (slices, rows, columns)
 
-    def _around(self, place, spacing):
+    def _distances(self, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Distance in mm (n, S, rows, columns) of a region's voxels to places (n, 3) in it."""
+        axes = np.ogrid[tuple(slice(count) for count in shape)]
+        return np.stack([
+            np.sqrt(sum(
+                ((axis - at) * mm) ** 2
+                for axis, at, mm in zip(axes, place, self._spacing, strict=True)
+            ))
+            for place in places
+        ])  # fmt: skip
+
+    def _image(self, region: IndexBox) -> np.ndarray:
+        """Normalised intensities (S, rows, columns) of the first channel."""
         box = self._tokens.where.box
-        r = np.maximum(1, np.round(2.0 * spacing.min() / spacing)).astype(int)
-        reg = tuple(slice(max(b.start, p - q), min(b.stop, p + q + 1)) for b, p, q in zip(box, place, r))
-        return self._image(reg, 0)
-
-    def _image(self, region, smooth=None):
-        first = self._tokens.where.box
-        rows, columns = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(region[1:], first[1:]))
+        _, rows, columns = (
+            slice(part.start - limit.start, part.stop - limit.start)
+            for part, limit in zip(region, box, strict=True)
+        )
         planes = []
         for number in range(region[0].start, region[0].stop):
             if number not in self._pictures:
                 self._pictures[number] = self._tokens.pictures([number])[0, 0].cpu().numpy()
             planes.append(self._pictures[number][rows, columns])
-        image = np.stack(planes)
-        s = P["smooth"] if smooth is None else smooth
-        if s:
-            sp = np.array(self._tokens.where.orientation.spacing(self._tokens.where.grid))
-            image = ndimage.gaussian_filter(image, s * sp.min() / sp)
-        return image
+        return np.stack(planes)
 
-    def _cosines(self, region, clicks):
+    def _cosines(self, region: IndexBox, clicks: np.ndarray) -> np.ndarray:
+        """Mean cosine of the levels (n, S, rows, columns), both tokens less the mean token."""
         where, mean = self._tokens.where, self._tokens.mean()
-        examples = torch.stack([self._example(c) for c in clicks]) - mean
+        examples = torch.stack([self._token_at(click) for click in clicks]) - mean
         examples = F.normalize(examples.unflatten(1, (LEVELS, -1)), dim=-1)
-        rows, columns = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(region[1:], where.box[1:]))
+        _, rows, columns = (
+            slice(part.start - limit.start, part.stop - limit.start)
+            for part, limit in zip(region, where.box, strict=True)
+        )
         found = []
         for number in range(region[0].start, region[0].stop):
-            t = F.normalize((self._tokens.slices([number])[0] - mean).unflatten(-1, (LEVELS, -1)), dim=-1)
-            c = torch.einsum("rcld,nld->nrc", t, examples) / LEVELS
-            found.append(where.to_slice(c[None])[0, :, rows, columns].cpu().numpy())
-        return np.stack(found, 1)
+            tokens = (self._tokens.slices([number])[0] - mean).unflatten(-1, (LEVELS, -1))
+            cosines = torch.einsum("rcld,nld->nrc", F.normalize(tokens, dim=-1), examples) / LEVELS
+            found.append(where.to_slice(cosines[None])[0, :, rows, columns].cpu().numpy())
+        return np.stack(found, axis=1)
 
-    def _example(self, c):
+    def _token_at(self, click: np.ndarray) -> torch.Tensor:
+        """The token (W,) at the centre of a voxel, interpolated in its slice."""
         where = self._tokens.where
-        t = self._tokens.slices([int(c[0])])[0]
-        pos = []
+        tokens = self._tokens.slices([int(click[0])])[0]
         for axis in (0, 1):
-            v = (c[axis + 1] - where.box[axis + 1].start + 0.5) / where.plane[axis] * where.size[axis] / 16 - 0.5
-            pos.append(min(max(v, 0), where.tokens[axis] - 1))
-        r0, c0 = int(pos[0]), int(pos[1])
-        r1, c1 = min(r0 + 1, where.tokens[0] - 1), min(c0 + 1, where.tokens[1] - 1)
-        fr, fc = pos[0] - r0, pos[1] - c0
-        return (t[r0, c0] * (1 - fr) * (1 - fc) + t[r1, c0] * fr * (1 - fc) + t[r0, c1] * (1 - fr) * fc + t[r1, c1] * fr * fc)
+            voxel = click[axis + 1] - where.box[axis + 1].start + 0.5
+            place = voxel / where.plane[axis] * where.size[axis] / PATCH - 0.5
+            place = min(max(place, 0.0), where.tokens[axis] - 1.0)
+            low = int(place)
+            high = min(low + 1, where.tokens[axis] - 1)
+            tokens = torch.lerp(tokens[low], tokens[high], float(place - low))
+        return tokens
 
 
-def otsu(score):
-    v = score.ravel()
-    h, e = np.histogram(v, 128)
-    m = (e[:-1] + e[1:]) / 2
-    w = np.cumsum(h) / h.sum(); mu = np.cumsum(h * m) / h.sum()
-    with np.errstate(all="ignore"):
-        b = (mu[-1] * w - mu) ** 2 / (w * (1 - w))
-    k = int(np.nanargmax(b))
-    t = e[k + 1]
-    hi, lo = v[v > t].mean(), v[v <= t].mean()
-    return t, max((hi - lo) / 2, 1e-6)
+def _reach(like: np.ndarray, distance: np.ndarray) -> float:
+    """The radius (mm) around the positive clicks that is most unlike the shell outside it.
+
+    Args:
+        like: likeness to the most like positive click.
+        distance: to the nearest positive click, mm.
+    """
+    best, chosen = -np.inf, REACHES[0]
+    for reach in REACHES:
+        inner, shell = distance <= reach, (distance > reach) & (distance <= SHELL * reach)
+        if inner.sum() < FEWEST or shell.sum() < FEWEST:
+            continue
+        contrast = float(like[inner].mean() - like[shell].mean()) * reach**LARGER
+        if contrast > best:
+            best, chosen = contrast, reach
+    return chosen

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from meddinov3.errors import MedDINOv3Error
 from meddinov3.features.grid import FeatureGrid
 from meddinov3.features.prompts import PlacedPrompts, Prompts
 from meddinov3.progress import Steps, StopQuestion
@@ -88,8 +89,6 @@ def _wider(region: IndexBox, mask: np.ndarray, where: FeatureGrid) -> IndexBox:
 
 
 def _common(one: IndexBox, other: IndexBox) -> IndexBox:
-    from meddinov3.errors import MedDINOv3Error
-
     parts = [
         slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
     ]

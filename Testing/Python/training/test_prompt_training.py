@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import DATA
-from meddinov3.errors import MedDINOv3Error
 from meddinov3.features.click_model import load_click_model, open_click_tokens
 from meddinov3.features.prompting import PromptSession
 from meddinov3.features.prompts import Prompts
 from meddinov3.reading import read_volume
-from meddinov3.segmentation import load_model
-from meddinov3_training.crossvalidation import cross_validate
 from meddinov3_training.finetune import finetune
+from meddinov3_training.prompts.clicks import Click, deepest, next_clicks
+from meddinov3_training.prompts.practice import drawn_box
 from short_runs import alone, narrow_base, quick, told  # noqa: F401
 
 HIPPOCAMPUS = DATA / "msd_hippocampus_mr_training"
@@ -63,3 +61,79 @@ def test_a_run_ends_in_a_click_model_that_answers(
     mask = session.answer(Prompts(positive=centre[None]))
     k, j, i = (n // 2 for n in volume.grid.shape)
     assert mask.shape == volume.grid.shape and mask[k, j, i]
+
+
+def test_the_next_click_lies_deepest_in_the_largest_wrong_part() -> None:
+    wanted = np.zeros((9, 20, 20), dtype=bool)
+    wanted[2:7, 3:12, 3:12] = True
+    assert next_clicks(np.zeros_like(wanted), wanted, (1, 1, 1)) == [Click((4, 7, 7), True)]
+    found = wanted.copy()
+    found[1:8, 14:19, 1:8] = True  # too much, in a part of its own
+    found[2, 3, 3] = False
+    first, second = next_clicks(found, wanted, (1, 1, 1), 2)
+    assert first == Click((4, 16, 4), False) and second == Click((2, 3, 3), True)
+    assert next_clicks(wanted, wanted, (1, 1, 1)) == []
+
+
+def test_depth_is_told_in_millimetres() -> None:
+    wide = np.ones((9, 9, 9), dtype=bool)
+    wide[:, :, 6:] = False
+    wide[4, :, :] = True  # one slice reaches further: thick, if slices are far apart
+    assert deepest(wide, (1.0, 1.0, 1.0))[2] in (2, 3)
+    assert deepest(wide, (50.0, 1.0, 1.0)) == (4, 4, 4)
+    thin = np.ones((5, 3, 9), dtype=bool)
+    assert deepest(thin, (0.1, 5.0, 5.0))[0] == 2
+
+
+def test_unannotated_places_are_not_clicked() -> None:
+    wanted = np.ones((4, 4, 4), dtype=bool)
+    valid = np.zeros_like(wanted)
+    valid[:, :, 3] = True
+    (click,) = next_clicks(np.zeros_like(wanted), wanted, (1, 1, 1), valid=valid)
+    assert click.index[2] == 3
+
+
+def test_a_drawn_box_is_about_the_structure() -> None:
+    wanted = np.zeros((20, 40, 40), dtype=bool)
+    wanted[5:15, 10:30, 10:30] = True
+    for seed in range(20):
+        box = drawn_box(wanted, np.random.default_rng(seed))
+        assert (box & wanted).sum() > 0.8 * wanted.sum() and box.sum() < 4 * wanted.sum()
+
+
+def test_click_models_are_not_cross_validated(tmp_path: Path, hippocampi: Path, base: Path) -> None:
+    with pytest.raises(MedDINOv3Error, match="ensemble"):
+        cross_validate(hippocampi, tmp_path / "run", quick(base, prompts=True))
+
+
+def test_a_run_is_continued_as_if_it_had_not_been_interrupted(
+    tmp_path: Path, hippocampi: Path, base: Path
+) -> None:
+    settings = quick(base, prompts=True, frozen=True, steps=4, spacing=(0.5, 0.5), validation=0)
+    whole = finetune(hippocampi, tmp_path / "whole", settings)
+
+    def interrupt(event: dict[str, object]) -> None:
+        if event["event"] == "step" and event["step"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("meddinov3_training.loop.REPORT_EVERY", 2)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(hippocampi, tmp_path / "cut", settings, interrupt)
+    again = finetune(hippocampi, tmp_path / "cut", settings, resume=True)
+    first, second = (load_click_model(str(bundle), "cpu").decoder for bundle in (whole, again))
+    for (name, one), other in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_a_click_model_is_a_base_for_both_kinds(
+    tmp_path: Path, hippocampi: Path, base: Path
+) -> None:
+    small = {"steps": 1, "spacing": (1.0, 1.0), "validation": 0, "frozen": True}
+    clicks = finetune(hippocampi, tmp_path / "one", quick(base, prompts=True, **small))
+    more = finetune(hippocampi, tmp_path / "two", quick(clicks, prompts=True, **small))
+    assert not [n for n in told(tmp_path / "two", "start")[0]["notes"] if "anew" in n]
+    assert load_click_model(str(more), "cpu").encoder.identity
+    finetune(hippocampi, tmp_path / "three", quick(clicks, **small))
+    notes = told(tmp_path / "three", "start")[0]["notes"]
+    assert any("of another kind" in note for note in notes)
