@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import DATA
+from meddinov3.errors import MedDINOv3Error
 from meddinov3.features.click_model import load_click_model, open_click_tokens
 from meddinov3.features.prompting import PromptSession
 from meddinov3.features.prompts import Prompts
 from meddinov3.reading import read_volume
+from meddinov3_training.crossvalidation import cross_validate
 from meddinov3_training.finetune import finetune
 from meddinov3_training.prompts.clicks import Click, deepest, next_clicks
 from meddinov3_training.prompts.practice import drawn_box

@@ -81,7 +81,9 @@ def deepest(
         random: any of the voxels that are at least half as deep instead.
     """
     depth = ndimage.distance_transform_edt(np.pad(part, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
-    if random is None:
-        return tuple(int(n) for n in np.unravel_index(int(depth.argmax()), part.shape))
-    deep = np.argwhere(depth >= SLACK * depth.max())
-    return tuple(int(n) for n in deep[random.integers(len(deep))])
+    if random is not None:
+        deep = np.argwhere(depth >= SLACK * depth.max())
+        return tuple(int(n) for n in deep[random.integers(len(deep))])
+    deep = np.argwhere(depth >= depth.max() - 1e-6)  # of equally deep ones the most central
+    away = (deep - np.argwhere(part).mean(axis=0)) * np.asarray(spacing)
+    return tuple(int(n) for n in deep[np.linalg.norm(away, axis=1).argmin()])
