@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click_models import NAME, click_description, click_model, write_click_model
 from conftest import TINY, describe, make_bundle
-from meddinov3.bundle import read_bundle, read_prompt_bundle, write_bundle
+from meddinov3.bundle import read_bundle, read_prompt_bundle
 from meddinov3.description import ModelDescription, PromptDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.features.click_model import (
-    ClickModel,
     load_click_model,
     open_click_tokens,
-    wrap_click_model,
 )
 from meddinov3.features.encoder import Encoder, load_encoder, wrap_backbone
 from meddinov3.features.encoding import open_tokens
@@ -34,7 +33,6 @@ from meddinov3.segmentation import load_model
 from meddinov3.volume import Volume
 from scipy.spatial.transform import Rotation
 
-NAME = "vit_tiny_patch16_dinov3_qkvb"
 PLAIN = Grid((56, 40, 28), (1.0, 1.0, 1.0), (-20.0, 15.0, 7.0), np.eye(3))
 TURNED = Rotation.from_rotvec([0.3, -0.2, 0.4]).as_matrix() @ np.diag([-1.0, 1.0, -1.0])
 OBLIQUE = Grid((64, 40, 14), (0.9, 1.1, 2.4), (30.0, -80.0, 12.0), TURNED)
@@ -146,25 +144,6 @@ def random_prompts(grid: Grid, seed: int) -> Prompts:
     return Prompts(points[:3], points[3:])
 
 
-def click_model(encoder_seed: int = 0) -> ClickModel:
-    """An untrained click model: whatever it says, the promises hold."""
-    described = click_description()
-    torch.manual_seed(encoder_seed)
-    shape = BackboneShape(NAME, 1, TINY, rope_grid=described.sampling.rope_grid)
-    assert described.prompts is not None
-    network = PromptSegmenter(shape, 1, described.prompts, layer_scale=1.0).eval()
-    for parameter in network.decoder.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    return wrap_click_model(described, network.requires_grad_(False), torch.device("cpu"), "fp32")
-
-
-def click_description() -> ModelDescription:
-    plain = describe("structure", regions=True)
-    return ModelDescription(
-        **{**vars(plain), "prompts": PromptDescription(16, 2, 4, 2.0, 3.0, 24.0, 10)}
-    )
-
-
 @pytest.mark.parametrize("grid", [PLAIN, OBLIQUE])
 @pytest.mark.parametrize("trained", [False, True])
 def test_positive_points_are_inside_and_negative_ones_outside(
@@ -219,18 +198,6 @@ def test_tokens_of_another_backbone_are_refused(encoder: Encoder) -> None:
     with pytest.raises(MedDINOv3Error, match="does not understand") as refused:
         PromptSession(tokens, click_model(encoder_seed=1))
     assert refused.value.code == "another-backbone"
-
-
-def write_click_model(folder: Path) -> Path:
-    model = click_model()
-    network = PromptSegmenter(
-        BackboneShape(NAME, 1, TINY, rope_grid=model.description.sampling.rope_grid), 1,
-        model.prompts,
-    )  # fmt: skip
-    network.backbone.load_state_dict(model.encoder.backbone.state_dict())
-    network.decoder.load_state_dict(model.decoder.state_dict())
-    write_bundle(folder, model.description, network, half=False)
-    return folder
 
 
 def test_a_click_model_is_kept_read_and_listed_apart(own_home: Path) -> None:

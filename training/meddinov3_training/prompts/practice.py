@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from meddinov3_training.losses import LossSums, region_sums
 from meddinov3_training.objective import Forward
 from meddinov3_training.prompts.clicks import Click, next_clicks
+from meddinov3_training.prompts.inventing import invented
 from meddinov3_training.prompts.lesson import Lesson
 from meddinov3_training.prompts.slabs import BEYOND
 
 ROUNDS = (1, 2, 3, 4)  # answers in one step; only the last one teaches
 BOX_CHANCE, PREVIOUS_CHANCE = 0.25, 0.8
+INVENTED_CHANCE = 0.35
 BOX_LOOSE, BOX_TIGHT = 0.25, 0.05  # of an edge's length that a drawn box misses by
 
 
@@ -79,7 +81,12 @@ class Practice(nn.Module):
         tokens, picture = self.read(images)
         embedded = self.decoder.embed(tokens)
         random = np.random.default_rng(int(torch.randint(2**62, ())))
-        questions = [make_question(one.cpu().numpy(), self._lesson, random) for one in values]
+        questions = [
+            make_question(one, self._lesson, random, shown)
+            for one, shown in zip(
+                values.cpu().numpy(), picture[:, :, 0].float().cpu().numpy(), strict=True
+            )
+        ]
         rounds = ROUNDS[random.integers(len(ROUNDS))]
         budget = [_click_count(random, self._lesson.prompts.clicks) for _ in questions]
         for turn in range(rounds):
@@ -223,11 +230,27 @@ def _click_count(random: np.random.Generator, most: int) -> int:
     return int(random.choice(most, p=weights / weights.sum())) + 1
 
 
-def make_question(values: np.ndarray, lesson: Lesson, random: np.random.Generator) -> Question:
-    """One of the structures that a slab shows; none where it shows nothing."""
+def make_question(
+    values: np.ndarray,
+    lesson: Lesson,
+    random: np.random.Generator,
+    picture: np.ndarray | None = None,
+) -> Question:
+    """A structure to ask about; an empty one where a slab shows nothing.
+
+    Args:
+        values: (S, rows, columns) label-map values.
+        lesson: shape of the slab, and which values are structures.
+        random: which one.
+        picture: intensities (S, rows, columns); with it some structures are invented.
+    """
     valid = values != BEYOND
     if lesson.ignore is not None:
         valid &= values != lesson.ignore
+    if picture is not None and random.random() < INVENTED_CHANCE:
+        wanted = invented(picture, valid, lesson.spacing, random)
+        if wanted is not None:
+            return Question(wanted, valid)
     present = np.unique(values[valid])
     shown = [m for m in lesson.members if np.isin(present, m).any()]
     if not shown:
