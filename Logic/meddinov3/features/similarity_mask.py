@@ -28,6 +28,7 @@ REACHES = tuple(3.0 * 1.2**n for n in range(20))  # mm, tried
 SHELL = 1.4  # outer radius of the shell, in reaches
 LARGER = 0.15  # preference of larger reaches, as a power of theirs
 WIDTH = 0.8  # of the kernel, in reaches
+NEAREST = 0.7  # of the distance to a click that contradicts it
 PRIOR = -0.5  # what is believed far from every click
 SLACK = 1e-2  # that keeps the equations solvable where clicks lie together
 FEWEST = 20  # voxels that a mean is taken of
@@ -66,13 +67,21 @@ class Likeness:
         distance = self._distances(clicks - corner, like.shape[1:])
         positive = len(inside)
         reach = _reach(like[:positive].max(axis=0), distance[:positive].min(axis=0))
-        kernels = np.exp(-0.5 * (distance / (WIDTH * reach)) ** 2) * like
+        widths = self._widths(clicks, signs, WIDTH * reach)
+        kernels = np.exp(-0.5 * (distance / widths[:, None, None, None]) ** 2) * like
         places = [tuple(place) for place in clicks - corner]
         among = np.array([[kernel[place] for place in places] for kernel in kernels])
-        among = (among + among.T) / 2 + SLACK * np.eye(len(places))
-        weights = np.linalg.solve(among, signs - PRIOR)
+        weights = np.linalg.solve(among.T + SLACK * np.eye(len(places)), signs - PRIOR)
         found: np.ndarray = np.tensordot(weights, kernels, 1) + PRIOR > 0
         return found
+
+    def _widths(self, clicks: np.ndarray, signs: np.ndarray, most: float) -> np.ndarray:
+        """Each click's kernel width (n,) in mm: it does not reach past those that contradict it."""
+        places = clicks * self._spacing
+        apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+        apart = np.where(signs[:, None] == signs[None], np.inf, apart)
+        nearest = NEAREST * apart.min(axis=1)
+        return np.clip(nearest, self._spacing.max(), most)
 
     def _like(self, region: IndexBox, clicks: np.ndarray) -> np.ndarray:
         """Likeness (n, S, rows, columns) of a region's voxels to voxels (n, 3), at most 1."""
