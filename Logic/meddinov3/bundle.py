@@ -11,19 +11,26 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from meddinov3.atomic import whole_folder
 from meddinov3.bundle_files import sha256, update_description
 from meddinov3.description import ModelDescription
 from meddinov3.errors import MedDINOv3Error
-from meddinov3.model_store import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
+from meddinov3.model_store import (
+    DESCRIPTION_FILE,
+    WEIGHTS_FILE,
+    read_description,
+    refuse_click_model,
+)
 from meddinov3.network.backbone import BackboneShape
+from meddinov3.network.prompt_segmenter import PromptSegmenter
 from meddinov3.network.segmenter import Ensemble, SegmentationNetwork, Segmenter
 
 __all__ = [
-    "backbone_shape", "check_finite", "hash_tensors", "load_weights", "read_bundle",
-    "save_weights", "sha256", "update_description", "write_bundle",
+    "backbone_shape", "check_finite", "hash_tensors", "load_weights", "read_any_bundle",
+    "read_bundle", "read_prompt_bundle", "save_weights", "sha256", "update_description",
+    "write_bundle",
 ]  # fmt: skip
 
 
@@ -41,7 +48,10 @@ def backbone_shape(description: ModelDescription) -> BackboneShape:
 
 
 def write_bundle(
-    folder: Path, description: ModelDescription, network: SegmentationNetwork, half: bool = True
+    folder: Path,
+    description: ModelDescription,
+    network: SegmentationNetwork | PromptSegmenter,
+    half: bool = True,
 ) -> ModelDescription:
     """Write a new bundle, whole or not at all.
 
@@ -82,8 +92,40 @@ def read_bundle(
         The description and the network in fp32, in evaluation mode, on `device`.
 
     Raises:
-        MedDINOv3Error: a file is missing or was altered, or tensors do not fit.
+        MedDINOv3Error: a file is missing or was altered, tensors do not fit, or it is a click
+            model.
     """
+    refuse_click_model(read_description(folder))
+    description, network = read_any_bundle(folder, device)
+    assert not isinstance(network, PromptSegmenter)
+    return description, network
+
+
+def read_prompt_bundle(
+    folder: Path, device: torch.device | str = "cpu"
+) -> tuple[ModelDescription, PromptSegmenter]:
+    """As :func:`read_bundle`, for a click model.
+
+    Raises:
+        MedDINOv3Error: as there, or it is no click model.
+    """
+    described = read_description(folder)
+    if described.prompts is None:
+        raise MedDINOv3Error(
+            "no-click-model",
+            f"'{described.name}' is no click model: it segments by itself.",
+            "Choose a model trained with 'meddinov3 finetune --prompts', or none: points then work "
+            "by likeness.",
+        )
+    description, network = read_any_bundle(folder, device)
+    assert isinstance(network, PromptSegmenter)
+    return description, network
+
+
+def read_any_bundle(
+    folder: Path, device: torch.device | str = "cpu"
+) -> tuple[ModelDescription, SegmentationNetwork | PromptSegmenter]:
+    """As :func:`read_bundle`, whatever kind of model it is."""
     description = read_description(folder)
     weights = load_weights(folder / WEIGHTS_FILE, description.weights_sha256, description.id)
     network = _build(description)
@@ -132,10 +174,12 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
         ) from error
 
 
-def _build(description: ModelDescription) -> SegmentationNetwork:
+def _build(description: ModelDescription) -> SegmentationNetwork | PromptSegmenter:
     """The network, still with random weights; whatever timm objects to is the file's fault."""
     shape, network = backbone_shape(description), description.network
     try:
+        if description.prompts is not None:
+            return PromptSegmenter(shape, len(description.channels), description.prompts)
         if network.members == 1:
             return Segmenter(shape, network.outputs)
         return Ensemble(Segmenter(shape, network.outputs) for _ in range(network.members))
@@ -149,7 +193,7 @@ def _build(description: ModelDescription) -> SegmentationNetwork:
         ) from error
 
 
-def _load_strictly(network: SegmentationNetwork, weights: dict[str, Tensor], name: str) -> None:
+def _load_strictly(network: nn.Module, weights: dict[str, Tensor], name: str) -> None:
     expected = {key: value.shape for key, value in network.state_dict().items()}
     given = {key: value.shape for key, value in weights.items()}
     if expected != given:

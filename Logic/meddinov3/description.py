@@ -124,6 +124,39 @@ class Purpose:
         ]
 
 
+@dataclass(frozen=True)
+class PromptDescription:
+    """How a click model takes points, a box and an earlier mask; it finds whatever is meant.
+
+    Attributes:
+        width: channels of a token inside the decoder.
+        depth: blocks that mix neighbouring tokens.
+        cells: fine pixels along the edge of a token; prompts and intensities act on these.
+        slice_spacing: mm between the slices that are mixed.
+        near, far: radii in mm of the two discs that a click draws.
+        clicks: most clicks on one structure that it was trained, and should be used, with.
+    """
+
+    width: int = 64
+    depth: int = 3
+    cells: int = 4
+    slice_spacing: float = 1.0
+    near: float = 3.0
+    far: float = 24.0
+    clicks: int = 10
+
+    def problems(self) -> list[tuple[bool, str]]:
+        """What could be wrong, and whether it is."""
+        lengths = (self.slice_spacing, self.near, self.far)
+        return [
+            (self.cells not in (1, 2, 4, 8, 16), f"{self.cells} cells a token"),
+            (not 1 <= self.width <= 4096 or self.width % 4 > 0, f"decoder width {self.width}"),
+            (not 0 <= self.depth <= 64, f"{self.depth} blocks"),
+            (self.clicks < 1, f"{self.clicks} clicks"),
+            (not all(math.isfinite(mm) and mm > 0 for mm in lengths), f"lengths are {lengths}"),
+        ]
+
+
 class JsonFile:
     """A dataclass that stands in a JSON file, with the format's version."""
 
@@ -192,6 +225,8 @@ class ModelDescription(JsonFile):
         training: record of how it was made (free form; no paths, no patient data).
         scores: figures on held-out cases (free form).
         weights_sha256: of ``model.safetensors``.
+        prompts: of a click model, which segments what points and boxes mean instead of
+            `labels`; None for a model that segments by itself.
     """
 
     file = "model.json"
@@ -211,6 +246,7 @@ class ModelDescription(JsonFile):
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
+    prompts: PromptDescription | None = None
 
     def __post_init__(self) -> None:
         expected = len(self.labels) + (0 if self.regions else 1)
@@ -228,7 +264,11 @@ class ModelDescription(JsonFile):
             (not 0 < self.network.norm_eps < 1, f"norm_eps is {self.network.norm_eps}"),
             *self.sampling.problems(),
             *self.purpose.problems(),
-        ]
+            *(self.prompts.problems() if self.prompts else []),
+            (self.prompts is not None and (self.network.outputs != 1 or not self.regions),
+             "a click model has one output"),
+            (self.prompts is not None and self.network.members > 1, "click models do not join"),
+        ]  # fmt: skip
         found = [text for wrong, text in problems if wrong]
         if found:
             raise MedDINOv3Error(

@@ -89,9 +89,9 @@ def _check(folder: Path, kind: str, tensors: bool) -> None:
     if not tensors:
         check_files(folder)
     elif kind == "models":
-        from meddinov3.bundle import read_bundle  # torch
+        from meddinov3.bundle import read_any_bundle  # torch
 
-        read_bundle(folder)
+        read_any_bundle(folder)
     else:
         from meddinov3.backbone_file import read_backbone
 

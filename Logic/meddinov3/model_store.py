@@ -106,6 +106,11 @@ class InstalledModel:
         """The folder's name, by which commands refer to the model."""
         return self.folder.name
 
+    @property
+    def takes_clicks(self) -> bool:
+        """Whether it is a click model, which segments nothing by itself."""
+        return self.description is not None and self.description.prompts is not None
+
 
 def read_description(folder: Path) -> ModelDescription:
     """Read a bundle's ``model.json``.
@@ -123,6 +128,21 @@ def read_description(folder: Path) -> ModelDescription:
             "Give the folder that holds model.json and model.safetensors.",
         ) from error
     return ModelDescription.from_json(text)
+
+
+def refuse_click_model(description: ModelDescription) -> None:
+    """Refuse a model that answers points where one is needed that segments by itself.
+
+    Raises:
+        MedDINOv3Error: `description` is of a click model.
+    """
+    if description.prompts is not None:
+        raise MedDINOv3Error(
+            "click-model",
+            f"'{description.name}' is a click model: it segments what points and boxes mean, and "
+            "nothing by itself.",
+            "Use it with points, or choose another model.",
+        )
 
 
 def read_backbone_description(folder: Path) -> BackboneDescription:
@@ -181,12 +201,12 @@ def installed_backbones() -> list[tuple[Path, BackboneDescription | None]]:
 
 
 def find_model(name: str | None) -> Path:
-    """The bundle for a model id or a folder; for None the only model there is.
+    """The bundle for a model id or a folder; for None the only one that segments by itself.
 
     Raises:
         MedDINOv3Error: no such model, or None although there are several.
     """
-    models = installed_models()
+    models = [model for model in installed_models() if name or not model.takes_clicks]
     listed = ", ".join(model.id for model in models) or "none"
     if name is None:
         if len(models) == 1:

@@ -27,7 +27,8 @@ def readModels() -> ModelList:
     try:
         from meddinov3.model_store import installed_models
 
-        return ModelList(installed_models())
+        # Click models segment nothing by themselves; they are chosen where points are.
+        return ModelList([model for model in installed_models() if not model.takes_clicks])
     except ImportError as error:
         return ModelList(
             problem=_(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meddinov3.backbone_file import read_backbone
-from meddinov3.bundle import hash_tensors, read_bundle
+from meddinov3.bundle import hash_tensors, read_any_bundle
 from meddinov3.catalogue import find_entry
 from meddinov3.checkpoints.pth import read_pth
 from meddinov3.checkpoints.upstream import (
@@ -20,6 +20,7 @@ from meddinov3.description import NetworkDescription
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.model_store import find_backbone, find_model, read_description
 from meddinov3.network.backbone import merge_input_channels
+from meddinov3.network.prompt_segmenter import PromptSegmenter
 from meddinov3.network.segmenter import Segmenter, first_member
 from torch import Tensor
 
@@ -64,7 +65,7 @@ class Base:
         known = {name.lower() for name in self.labels}
         return self.spacing if known.issuperset(name.lower() for name in labels) else None
 
-    def load_into(self, network: Segmenter, labels: Sequence[str]) -> list[str]:
+    def load_into(self, network: Segmenter | PromptSegmenter, labels: Sequence[str]) -> list[str]:
         """Copy the weights; the last layer only if it stands for the same `labels`.
 
         Returns:
@@ -91,9 +92,13 @@ class Base:
         fitting = {
             key: value
             for key, value in self.decoder.items()
-            if own[key].shape == value.shape and (same or not key.startswith(LAST_LAYER))
+            if key in own
+            and own[key].shape == value.shape
+            and (same or not key.startswith(LAST_LAYER))
         }
-        if len(fitting) < len(self.decoder):
+        if self.decoder and not fitting:
+            notes.append("the decoder starts anew: the base's is of another kind")
+        elif len(fitting) < len(self.decoder):
             notes.append("the last layer of the decoder starts anew: the labels differ")
         network.decoder.load_state_dict(fitting, strict=False)
         return notes
@@ -133,8 +138,8 @@ def read_base(name: str, in_channels: int) -> Base:
     backbone = find_backbone(name)
     if backbone is not None:
         return _from_backbone_file(backbone, in_channels)
-    description, whole = read_bundle(_model(name))
-    network = first_member(whole)
+    description, whole = read_any_bundle(_model(name))
+    network = whole if isinstance(whole, PromptSegmenter) else first_member(whole)
     weights = network.backbone.state_dict()
     described = NetworkDescription(
         description.network.backbone, 2, description.network.overrides,

@@ -70,6 +70,12 @@ def cross_validate(
             "A cross-validation is not started by torchrun.",
             "Start each fold by torchrun with --fold, or the cross-validation without it.",
         )
+    if settings.prompts:
+        raise MedDINOv3Error(
+            "bad-settings",
+            "Click models do not join into an ensemble, so they are not cross-validated.",
+            "Leave --cross-validate or --prompts out; --fold trains one of five folds.",
+        )
     dataset = read_dataset(dataset_folder)
     count = fold_count(len(dataset.cases))
     if count < 2:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.inference.device import choose_device, choose_precision
+from meddinov3.network.prompt_segmenter import PromptSegmenter
 from meddinov3.network.segmenter import Segmenter
 
 from meddinov3_training.base import SCRATCH
@@ -49,7 +50,7 @@ def budget_note(asked: Settings, settings: Settings) -> list[str]:
             "(--budget decides otherwise)"]  # fmt: skip
 
 
-def decide(task: Task, network: Segmenter) -> Task:
+def decide(task: Task, network: Segmenter | PromptSegmenter) -> Task:
     """Write into a task's settings what follows from data, base and device, and changes results.
 
     Args:
@@ -131,7 +132,7 @@ def _kind(device: str) -> str:
     return choose_device("auto").type if device == "auto" else device.partition(":")[0]
 
 
-def _is_frozen(task: Task, network: Segmenter) -> bool:
+def _is_frozen(task: Task, network: Segmenter | PromptSegmenter) -> bool:
     """Whether the backbone stays as it is: as asked, or where training it is hopeless."""
     patch = task.description.sampling.patch
     if task.settings.frozen is not None or patch is None:

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 from meddinov3 import __version__
-from meddinov3.bundle import read_bundle, update_description, write_bundle
+from meddinov3.bundle import update_description, write_bundle
 from meddinov3.errors import Cancelled, MedDINOv3Error
 from meddinov3.inference.device import choose_device
 from meddinov3.model_store import DESCRIPTION_FILE
-from meddinov3.network.segmenter import Segmenter
 from meddinov3.plain_json import from_plain
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from meddinov3_training.base_scores import score_base
+from meddinov3_training.aim import Aim, Network, aim_of
 from meddinov3_training.cache import CachedCase, build_cache, cache_bytes
 from meddinov3_training.checkpoint import remove_checkpoints
 from meddinov3_training.curves import Curve, read_events
@@ -30,21 +30,14 @@ from meddinov3_training.intensity_changes import load_changes
 from meddinov3_training.learner import Learner
 from meddinov3_training.loop import Batches, Loop, Outcome, Schedule
 from meddinov3_training.needs import check_disk, fitting_parts
-from meddinov3_training.objective import Objective
 from meddinov3_training.optimiser import CLIP, build_optimiser
 from meddinov3_training.run import CONFIG, EVENTS, Event, Outer, Run, check_place
 from meddinov3_training.run_report import write_run_report
-from meddinov3_training.samples import Samples, loader
+from meddinov3_training.samples import Sample, loader
 from meddinov3_training.settings import Settings
 from meddinov3_training.task import Task, build_network, prepare
 from meddinov3_training.tensorboard import TensorBoard
-from meddinov3_training.tokens import (
-    TokenPool,
-    TokenSegmenter,
-    encode,
-    seconds_spent,
-)
-from meddinov3_training.validation import quick_look, validate
+from meddinov3_training.tokens import Packing, TokenPool, encode, seconds_spent
 from meddinov3_training.watcher import end_told, progress_told, stop_question
 
 Listener = Callable[[Event], None]
@@ -164,7 +157,7 @@ def _finetune(
 
 
 def _train_and_score(
-    task: Task, network: Segmenter, notes: list[str], run: Run, resume: bool, group: Group,
+    task: Task, network: Network, notes: list[str], run: Run, resume: bool, group: Group,
     outer: Outer | None,
 ) -> Path:  # fmt: skip
     settings, output = task.settings, run.folder
@@ -185,26 +178,22 @@ def _train_and_score(
         notes=[*task.warnings, *task.plan.reasons, *notes],
     )  # fmt: skip
     frozen = bool(settings.frozen)
-    samples = Samples(training_cases, task.description, settings.augmentation, settings.seed)
-    patch = task.description.sampling.patch
-    assert patch is not None
-    module: nn.Module = network
+    aim = aim_of(task, network)
+    samples = aim.samples(training_cases)
     batches = _batches(samples, settings, group, task.device)
     if frozen:
-        module, batches = _from_tokens(task, network, samples, patch, run, group)
+        batches = _from_tokens(task, network, samples, aim.packing(), run, group)
+    module = aim.module(frozen)
     _make_ready(network, settings)
     optimiser = build_optimiser(
         module, settings.decoder_rate, task.backbone_rate, settings.layer_decay
     )
     learner = Learner(
-        module, Objective(task.description, task.dataset.members), optimiser, task.device,
-        task.precision, clip=CLIP, seed=settings.seed, compiled=settings.compiled, group=group,
+        module, aim.objective, optimiser, task.device, task.precision, clip=CLIP,
+        seed=settings.seed, compiled=settings.compiled, group=group,
     )  # fmt: skip
     learner.parts = parts
-    look = None
-    if held_out_cases:
-        look = quick_look(network, task.description, task.dataset, held_out_cases, task.device,
-                          task.precision)  # fmt: skip
+    look = aim.look(held_out_cases) if held_out_cases else None
     folds = 1 if outer is None else outer.folds
     schedule = Schedule(settings.steps, settings.seconds, task.base.warmup, folds)
     loop = Loop(
@@ -218,14 +207,14 @@ def _train_and_score(
     outcome = loop.train()
     if group.first:
         learner.average.put(learner.average.weights)
-        _keep(task, network, outcome, frozen, bundle, run, group)
+        _keep(task, network, aim, outcome, frozen, bundle, run, group)
     group.wait()
     return bundle
 
 
 def _keep(
-    task: Task, network: Segmenter, outcome: Outcome, frozen: bool, bundle: Path, run: Run,
-    group: Group,
+    task: Task, network: Network, aim: Aim, outcome: Outcome, frozen: bool, bundle: Path,
+    run: Run, group: Group,
 ) -> None:  # fmt: skip
     """Write the averaged weights as a bundle, then score it: scoring may fail, the model stays."""
     settings = task.settings
@@ -244,21 +233,19 @@ def _keep(
     }  # fmt: skip
     if settings.fold is not None:
         record["fold"] = settings.fold
+    if task.description.prompts is not None:
+        record["clicks"] = task.description.prompts.clicks
     description = dataclasses.replace(task.description, training=record)
     if bundle.exists():  # of a run that was cut off between here and its end
         shutil.rmtree(bundle)
     description = write_bundle(bundle, description, network)
-    # What is scored is the file: its weights are stored with fewer digits.
-    _, saved = read_bundle(bundle, task.device)
     scores, base, said = {}, {}, {}
     try:
-        scores = validate(
-            saved.eval().requires_grad_(False), description, task.dataset, task.held_out,
-            task.device, task.precision, run, stop_question(run),
-        )  # fmt: skip
+        # What is scored is the file: its weights are stored with fewer digits.
+        scores = aim.validate(bundle, run, stop_question(run))
         update_description(bundle, dataclasses.replace(description, scores=scores))
         if settings.fold is None:  # the folds of a cross-validation would repeat it
-            base = _base_scores(task, run)
+            base = _base_scores(aim, run)
     except Cancelled:
         lost = "the base has no scores" if scores else "the model carries no scores"
         said = {"text": f"Stopped while scoring held-out cases: {lost}."}
@@ -268,13 +255,10 @@ def _keep(
     _finish(run)
 
 
-def _base_scores(task: Task, run: Run) -> dict[str, Any]:
+def _base_scores(aim: Aim, run: Run) -> dict[str, Any]:
     """Scores of the base; the model is there and scored, so nothing here fails the run."""
     try:
-        return score_base(
-            task.settings.base, task.dataset, task.held_out, task.device, task.precision, run,
-            stop_question(run),
-        )  # fmt: skip
+        return aim.base_scores(run, stop_question(run))
     except Cancelled:
         raise
     except Exception as error:
@@ -338,7 +322,7 @@ def _share(settings: Settings, group: Group) -> int:
     return share
 
 
-def _make_ready(network: Segmenter, settings: Settings) -> None:
+def _make_ready(network: Network, settings: Settings) -> None:
     """Training mode; a frozen backbone stays as it is."""
     network.train()
     network.backbone.requires_grad_(not settings.frozen)
@@ -348,7 +332,7 @@ def _make_ready(network: Segmenter, settings: Settings) -> None:
 
 
 def _batches(
-    source: Samples | TokenPool, settings: Settings, group: Group, device: torch.device
+    source: Dataset[Sample], settings: Settings, group: Group, device: torch.device
 ) -> Batches:
     """This process's share of each batch, from a step on."""
     share = _share(settings, group)
@@ -363,25 +347,19 @@ def _batches(
 
 
 def _from_tokens(
-    task: Task,
-    network: Segmenter,
-    samples: Samples,
-    patch: tuple[int, int],
-    run: Run,
+    task: Task, network: Network, samples: Dataset[Sample], packing: Packing, run: Run,
     group: Group,
-) -> tuple[nn.Module, Batches]:
-    """The decoder alone, and batches of tokens that the frozen backbone computes once."""
+) -> Batches:  # fmt: skip
+    """Batches of tokens that the frozen backbone computes once."""
     folder, settings = run.folder / "tokens", task.settings
     if group.first:
         network.eval()
         wanted = 10**9 if settings.steps is None else settings.steps * settings.batch
         count = encode(
-            samples, network.backbone, patch, folder, task.device, task.precision,
-            seconds=settings.seconds, wanted=wanted, report=progress_told(run),
-            stop=stop_question(run),
+            samples, packing, folder, task.device, task.precision, seconds=settings.seconds,
+            wanted=wanted, report=progress_told(run), stop=stop_question(run),
         )  # fmt: skip
         run.tell("warning", text=f"the backbone stays frozen: the decoder learns from the tokens "
                  f"of {count} augmented samples")  # fmt: skip
     group.wait()
-    module = TokenSegmenter(network, patch)
-    return module, _batches(TokenPool(folder, settings.seed), settings, group, task.device)
+    return _batches(TokenPool(folder, settings.seed), settings, group, task.device)

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from meddinov3_training.average import MovingAverage
 from meddinov3_training.distributed import Group
 from meddinov3_training.losses import LossSums
-from meddinov3_training.objective import Objective
+from meddinov3_training.objective import Teaching
 
 MOST_SKIPPED = 10  # steps in a row; fp16 needs some to find its scale
 
@@ -37,7 +37,7 @@ class Learner:
     def __init__(
         self,
         module: nn.Module,
-        objective: Objective,
+        objective: Teaching,
         optimiser: torch.optim.Optimizer,
         device: torch.device,
         precision: str,
@@ -132,8 +132,8 @@ class Learner:
     ) -> LossSums:
         torch.manual_seed(mixed(self._seed, step, self._group.rank, piece))
         with autocast(self._device, self._precision):
-            logits = forward(images)
-        return self._objective.sums(logits.float(), values)
+            outputs = self._objective.ask(forward, images, values)
+        return self._objective.sums(outputs, values)
 
     def _update(self, loss: float, step: int) -> None:
         self._scaler.unscale_(self.optimiser)

@@ -17,21 +17,19 @@ import torch
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.inference.device import autocast, free_cached_memory, is_out_of_memory
 from meddinov3.memory import machine_memory
-from meddinov3.network.backbone import LEVELS, PATCH
-from meddinov3.network.segmenter import Segmenter
 from torch import Tensor, nn
 
+from meddinov3_training.aim import Network, aim_of
 from meddinov3_training.cache import SPARE, cache_bytes
 from meddinov3_training.checkpoint import FOLDER, KEPT
-from meddinov3_training.objective import Objective
 from meddinov3_training.task import Task
-from meddinov3_training.tokens import FEWEST, TokenSegmenter, sample_bytes
+from meddinov3_training.tokens import FEWEST
 
 HOST_SHARE = 0.75  # of the machine's memory; the rest is for the system, scans and workers
 GIB = 2**30
 
 
-def check_disk(task: Task, network: Segmenter, folder: Path) -> None:
+def check_disk(task: Task, network: Network, folder: Path) -> None:
     """Refuse a run whose files will not fit: cache, checkpoints, model.
 
     Args:
@@ -51,7 +49,7 @@ def check_disk(task: Task, network: Segmenter, folder: Path) -> None:
     patch = task.description.sampling.patch
     tokens = 0
     if task.settings.frozen and patch is not None:
-        tokens = 2 * FEWEST * sample_bytes(network.backbone.width, patch)  # half stays free
+        tokens = 2 * FEWEST * aim_of(task, network).packing().bytes  # half stays free
     there = sum(_size(folder / name) for name in ("cache", FOLDER, "tokens"))
     needed, free = cache + checkpoints + tokens + model - there, shutil.disk_usage(folder).free
     if free < needed + SPARE:
@@ -64,7 +62,7 @@ def check_disk(task: Task, network: Segmenter, folder: Path) -> None:
         )
 
 
-def fitting_parts(task: Task, network: Segmenter, share: int) -> int:
+def fitting_parts(task: Task, network: Network, share: int) -> int:
     """In how many parts a batch must go through for a step to fit into memory.
 
     Args:
@@ -75,20 +73,15 @@ def fitting_parts(task: Task, network: Segmenter, share: int) -> int:
     Raises:
         MedDINOv3Error: not even one sample fits.
     """
-    patch = task.description.sampling.patch
-    assert patch is not None
-    objective = Objective(task.description, task.dataset.members)
-    module: nn.Module = network
-    shape: tuple[int, ...] = (task.description.network_channels, *patch)
-    if task.settings.frozen:
-        module = TokenSegmenter(network, patch)
-        shape = (patch[0] // PATCH * (patch[1] // PATCH), LEVELS * network.backbone.width)
+    aim, frozen = aim_of(task, network), bool(task.settings.frozen)
+    module, (shape, annotated) = aim.module(frozen), aim.shapes(frozen)
 
     def loss(samples: int) -> Tensor:
+        images = torch.zeros(samples, *shape, device=task.device)
+        values = torch.zeros(samples, *annotated, dtype=torch.int64, device=task.device)
         with autocast(task.device, task.precision):
-            logits = module(torch.zeros(samples, *shape, device=task.device))
-        values = torch.zeros(samples, *patch, dtype=torch.int64, device=task.device)
-        return objective.sums(logits.float(), values).loss()
+            outputs = aim.objective.ask(module, images, values)
+        return aim.objective.sums(outputs, values).loss()
 
     # Gradient, average and the optimiser's two moments; the weights are there.
     fixed, free = 4 * _bytes(network, trained=True), available(task.device)

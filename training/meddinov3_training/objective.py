@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Protocol
+
 import torch
 from meddinov3.description import ModelDescription
 from torch import Tensor
@@ -9,6 +12,19 @@ from torch import Tensor
 from meddinov3_training.losses import LossSums, exclusive_sums, region_sums
 
 NOT_ANNOTATED = -1
+Forward = Callable[..., Any]  # a module in training
+
+
+class Teaching(Protocol):
+    """How a module in training is asked, and what its answer costs."""
+
+    def ask(self, forward: Forward, images: Tensor, values: Tensor) -> Any:
+        """What the module says to a batch."""
+        ...
+
+    def sums(self, outputs: Any, values: Tensor) -> LossSums:
+        """Sums of the loss of what it said."""
+        ...
 
 
 class Objective:
@@ -23,13 +39,19 @@ class Objective:
         self._labels, self._regions = description.labels, description.regions
         self._ignore, self._members = description.ignore_label, members
 
+    def ask(self, forward: Forward, images: Tensor, _values: Tensor) -> Tensor:
+        """The network's logits (B, K, H, W) for a batch."""
+        logits: Tensor = forward(images)
+        return logits
+
     def sums(self, logits: Tensor, values: Tensor) -> LossSums:
         """Sums of the loss.
 
         Args:
-            logits: (B, K, H, W) float32.
+            logits: (B, K, H, W); summed up in float32.
             values: (B, H, W) label-map values.
         """
+        logits = logits.float()
         if self._regions:
             return region_sums(logits, self.regions(values), self.annotated(values))
         target = torch.zeros_like(values)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from meddinov3.description import Channel, JsonFile, Sampling
+from meddinov3.description import Channel, JsonFile, PromptDescription, Sampling
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import SliceOrientation
 from meddinov3.intensity import IntensityScheme
@@ -25,6 +25,8 @@ BOX_MM = 100.0  # images smaller than this along every axis are crops, not scans
 MUCH_EMPTY = 0.75
 WILD = 3.0  # times; nnU-Net calls spacings that far apart anisotropic
 PATIENT_AXES = "LPS"
+NEAR, FAR = 3.0, 24.0  # radii of a click's cones in a click model's fine pixels
+ROUGHLY = 1.2  # fine pixels may be so much larger than voxels
 UNKNOWN_SIZE = 50.0  # mm, where no structure is drawn
 
 
@@ -40,6 +42,7 @@ class Plan(JsonFile):
         reasons: why, in words, for the log and the report.
         warnings: what a person should look at, with figures.
         preset: whose limits were kept.
+        prompts: of a click model, else None.
     """
 
     file = "plan.json"
@@ -52,6 +55,7 @@ class Plan(JsonFile):
     reasons: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     preset: str = "auto"
+    prompts: PromptDescription | None = None
 
 
 def make_plan(
@@ -65,6 +69,7 @@ def make_plan(
     trained_on: str | None = None,
     preset: str = "auto",
     base_spacing: tuple[float, float] | None = None,
+    clicks: bool = False,
 ) -> Plan:
     """Decide.
 
@@ -78,6 +83,7 @@ def make_plan(
         trained_on: ``boxes`` or ``scans``; guessed from the extents if None.
         preset: see :mod:`meddinov3_training.presets`.
         base_spacing: of a base that knows the structures; taken if nothing else was asked for.
+        clicks: for a click model.
 
     Raises:
         MedDINOv3Error: no such preset, or a CT without any label drawn.
@@ -122,7 +128,29 @@ def make_plan(
         tuple(reasons),
         (*_uneven(fingerprint, orientation, spacings), *_absent(dataset, fingerprint)),
         preset,
+        _prompts(spacing, np.median(spacings, axis=0)) if clicks else None,
     )
+
+
+def _prompts(spacing: tuple[float, float], native: np.ndarray) -> PromptDescription:
+    """Sizes of a click model's decoder.
+
+    Fine pixels are as large as the scans' own, or a little smaller, so that its last layers see
+    what the scans show and nothing that was interpolated.
+
+    Args:
+        spacing: of the network's pixels (rows, columns), mm.
+        native: median spacing of (slices, rows, columns), mm.
+    """
+    folds = min(native[1] / spacing[0], native[2] / spacing[1])
+    cells = PIXELS
+    while cells > 1 and PIXELS / cells * 2 <= folds * ROUGHLY:
+        cells //= 2
+    pitch = max(spacing) * PIXELS / cells
+    return PromptDescription(
+        cells=cells, slice_spacing=round(float(native[0]), 4), near=round(NEAR * pitch, 4),
+        far=round(FAR * pitch, 4),
+    )  # fmt: skip
 
 
 def _patient_axis(letter: str) -> int:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from meddinov3_training.augmentation import (
     Augmentation,
+    PatchFrame,
     Random,
     cut_image,
     cut_labels,
@@ -44,6 +45,7 @@ class Samples(Dataset[Sample]):
         description: the model in training.
         augmentation: ranges.
         seed: of the run.
+        shown: share of the samples that show a structure for certain.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class Samples(Dataset[Sample]):
         description: ModelDescription,
         augmentation: Augmentation,
         seed: int,
+        shown: float = FOREGROUND_SHARE,
     ) -> None:
         self._cases = tuple(cases)
         self._sampling = description.sampling
+        self._shown = shown
         self._augmentation = augmentation
         self._seed = seed
         found: dict[int, list[int]] = {}
@@ -75,16 +79,31 @@ class Samples(Dataset[Sample]):
     def _draw(self, random: Random) -> Sample:
         sampling = self._sampling
         assert sampling.patch is not None and sampling.spacing is not None
-        value = None
-        if random.chance(FOREGROUND_SHARE) and self._with:
+        case, number, value = self._choose(random)
+        labels = case.labels(number)
+        frame = self._frame(random, case, labels, value)
+        grid = sampling_grid(frame, sampling.patch, sampling.spacing, case.size, case.spacing)
+        image = cut_image(case.image(number)[None], grid)[0]
+        seed, slices_in = random.choose(2**63), len(sampling.slice_offsets)
+        image = change_intensities(image, self._augmentation, seed, slices_in)
+        return image, cut_labels(labels, grid)
+
+    def _choose(self, random: Random) -> tuple[CachedCase, int, int | None]:
+        """A case, a slice of it, and the label value that it shows for certain, if any."""
+        if random.chance(self._shown) and self._with:
             value, shown = self._with[random.choose(len(self._with))]
             case = self._cases[shown[random.choose(len(shown))]]
             slices = case.slices_with[value]
-            number = int(slices[random.choose(len(slices))])
-        else:
-            case = self._cases[random.choose(len(self._cases))]
-            number = random.choose(case.count)
-        labels = case.labels(number)
+            return case, int(slices[random.choose(len(slices))]), value
+        case = self._cases[random.choose(len(self._cases))]
+        return case, random.choose(case.count), None
+
+    def _frame(
+        self, random: Random, case: CachedCase, labels: Tensor, value: int | None
+    ) -> PatchFrame:
+        """Where the patch lies in a slice with these `labels`; a pixel of `value` is in sight."""
+        sampling = self._sampling
+        assert sampling.patch is not None and sampling.spacing is not None
         target = None
         if value is not None:
             pixels = (labels == value).nonzero()
@@ -94,11 +113,7 @@ class Samples(Dataset[Sample]):
         frame = draw_frame(random, self._augmentation, sampling, centre)
         if target is not None:
             frame = keep_in_sight(frame, target, sampling.patch, sampling.spacing, case.spacing)
-        grid = sampling_grid(frame, sampling.patch, sampling.spacing, case.size, case.spacing)
-        image = cut_image(case.image(number)[None], grid)[0]
-        seed, slices_in = random.choose(2**63), len(sampling.slice_offsets)
-        image = change_intensities(image, self._augmentation, seed, slices_in)
-        return image, cut_labels(labels, grid)
+        return frame
 
     def _centre(
         self, random: Random, case: CachedCase, target: tuple[float, float] | None

@@ -60,6 +60,7 @@ class Settings:
         seed: of everything random.
         title, summary, licence, body_part: for the model's description.
         augmentation: ranges.
+        prompts: train a click model: one that segments what points and boxes mean.
     """
 
     base: str
@@ -92,6 +93,7 @@ class Settings:
     licence: str = ""
     body_part: str = ""
     augmentation: Augmentation = ORIENTED
+    prompts: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be meant, before anything is read or written.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +11,8 @@ from meddinov3.bundle import backbone_shape
 from meddinov3.description import ModelDescription, Purpose
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.inference.device import choose_precision
+from meddinov3.labels import Label, default_colour
+from meddinov3.network.prompt_segmenter import PromptSegmenter
 from meddinov3.network.segmenter import Segmenter
 from meddinov3.progress import ProgressCallback, Steps, StopQuestion
 
@@ -101,7 +102,7 @@ def prepare(
     require_sound(defects)
     training, held_out = _split(dataset, settings)
     if settings.slice_offsets is None:
-        settings = dataclasses.replace(settings, slice_offsets=base_offsets(settings.base))
+        settings = replace(settings, slice_offsets=base_offsets(settings.base))
     offsets = settings.slice_offsets or (0.0,)
     base = read_base(settings.base, len(dataset.channels) * len(offsets))
     cases = RunCases.of(dataset, training, held_out, base.network.backbone_hash, report, stop)
@@ -112,7 +113,7 @@ def prepare(
     plan = make_plan(
         dataset, fingerprint, spacing=settings.spacing, largest_patch=settings.largest_patch,
         slice_offsets=offsets, mirror=settings.mirror, trained_on=settings.trained_on,
-        preset=settings.preset, base_spacing=base.spacing_for(names),
+        preset=settings.preset, base_spacing=base.spacing_for(names), clicks=settings.prompts,
     )  # fmt: skip
     name = settings.name or slug(dataset.name)
     description = _describe(name, dataset, plan, base, len(training), settings)
@@ -152,16 +153,18 @@ def _taken_up(
     )  # fmt: skip
 
 
-def build_network(task: Task) -> tuple[Segmenter, list[str]]:
+def build_network(task: Task) -> tuple[Segmenter | PromptSegmenter, list[str]]:
     """The network with the base's weights, and what should be known about them."""
     torch.manual_seed(task.settings.seed)
-    network = Segmenter(
-        backbone_shape(task.description),
-        task.description.network.outputs,
-        drop_path(task),
-        task.base.layer_scale,
-    )
-    notes = task.base.load_into(network, [label.name for label in task.dataset.labels])
+    description, rate, scale = task.description, drop_path(task), task.base.layer_scale
+    shape = backbone_shape(description)
+    network: Segmenter | PromptSegmenter
+    if description.prompts is None:
+        network = Segmenter(shape, description.network.outputs, rate, scale)
+    else:
+        channels = len(description.channels)
+        network = PromptSegmenter(shape, channels, description.prompts, rate, scale)
+    notes = task.base.load_into(network, [label.name for label in description.labels])
     if not task.held_out:
         notes.append("no case is held out: the model will carry no scores")
     return network.to(task.device), notes
@@ -203,11 +206,18 @@ def _split(dataset: Dataset, settings: Settings) -> Split:
 def _describe(
     name: str, dataset: Dataset, plan: Plan, base: Base, count: int, settings: Settings
 ) -> ModelDescription:
+    if plan.prompts is not None:
+        made = _describe(
+            name, _anything(dataset), replace(plan, prompts=None), base, count, settings
+        )
+        return replace(made, prompts=plan.prompts, summary=settings.summary or (
+            f"Segments what points and boxes mean; trained on {count} cases of {dataset.name} with "
+            f"up to {plan.prompts.clicks} simulated clicks on one structure."))  # fmt: skip
     outputs = len(dataset.labels) + (0 if dataset.regions else 1)
     return ModelDescription(
         id=name,
         name=settings.title or dataset.name,
-        network=dataclasses.replace(base.network, outputs=outputs),
+        network=replace(base.network, outputs=outputs),
         channels=plan.channels,
         labels=dataset.labels,
         sampling=plan.sampling,
@@ -220,6 +230,12 @@ def _describe(
         licence=settings.licence or _joined(dataset.licence, base.licence),
         attribution=_joined(dataset.reference, base.attribution),
     )
+
+
+def _anything(dataset: Dataset) -> Dataset:
+    """The dataset with one structure, which stands for whatever is clicked."""
+    label = Label("structure", 1, default_colour(0))
+    return replace(dataset, labels=(label,), members=((1,),), regions=True)
 
 
 def _modality(channels: tuple[str, ...]) -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +46,32 @@ class SampleSource(Protocol):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Image (C, rows, columns) and label values (rows, columns)."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What is kept of a sample.
+
+    Attributes:
+        shape: of the numbers that stand for the image.
+        values: of the label values.
+        compute: an image to those numbers, on the device.
+    """
+
+    shape: tuple[int, ...]
+    values: tuple[int, ...]
+    compute: Callable[[Tensor], Tensor]
+
+    @property
+    def bytes(self) -> int:
+        """On disk, of one sample."""
+        return math.prod(self.shape) * HALF.itemsize + math.prod(self.values) * WORD.itemsize
+
+
+def slice_packing(backbone: Backbone, patch: tuple[int, int]) -> Packing:
+    """Slices as their tokens (N, levels * width), N = patch / 16 x 16."""
+    shape = (patch[0] // PATCH * (patch[1] // PATCH), LEVELS * backbone.width)
+    return Packing(shape, patch, lambda image: backbone(image[None])[0])
 
 
 class TokenSegmenter(nn.Module):
@@ -80,7 +108,7 @@ class TokenPool(Dataset[tuple[Tensor, Tensor]]):
         self._files = [ArrayFile.of(path) for path in self._paths]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Tokens (N, W) float32 and label values (rows, columns) int64."""
+        """What was packed, such as tokens (N, W), float32, and label values int64."""
         turn, place = divmod(index, self._count)
         order = np.random.default_rng((self._seed, turn)).permutation(self._count)
         tokens, values = (
@@ -88,12 +116,6 @@ class TokenPool(Dataset[tuple[Tensor, Tensor]]):
             for file, path in zip(self._files, self._paths, strict=True)
         )
         return torch.from_numpy(tokens).float(), torch.from_numpy(values.astype(np.int64))
-
-
-def sample_bytes(width: int, patch: tuple[int, int]) -> int:
-    """Bytes on disk of one encoded sample of a backbone `width` wide."""
-    pixels = patch[0] * patch[1]
-    return pixels // PATCH**2 * LEVELS * width * 2 + pixels * 2
 
 
 def pool_size(
@@ -125,8 +147,7 @@ def pool_size(
 
 def encode(
     samples: SampleSource,
-    backbone: Backbone,
-    patch: tuple[int, int],
+    packing: Packing,
     folder: Path,
     device: torch.device,
     precision: str,
@@ -140,8 +161,7 @@ def encode(
 
     Args:
         samples: to encode.
-        backbone: on `device`, in evaluation mode.
-        patch: (rows, columns) of the samples.
+        packing: what is kept of them; its backbone on `device`, in evaluation mode.
         folder: for the files.
         device, precision: where and how to compute.
         seconds: budget of the whole run, or None.
@@ -158,17 +178,17 @@ def encode(
     """
     index = folder / INDEX
     facts = _known(index)
-    shape = (patch[0] // PATCH * (patch[1] // PATCH), LEVELS * backbone.width)
+    shape = packing.shape
     if facts is None or facts["shape"] != list(shape) or not _holds(folder, facts["encoded"]):
         shutil.rmtree(folder, ignore_errors=True)
         with _told(folder):
             folder.mkdir(parents=True)
         begin = time.monotonic()
         for number in range(2):
-            _tokens(backbone, samples[number][0], device, precision)
+            _packed(packing, samples[number][0], device, precision)
         each = max((time.monotonic() - begin) / 2, 1e-6)
-        size, free = sample_bytes(backbone.width, patch), shutil.disk_usage(folder).free
-        count = pool_size(seconds, each, size, free, wanted)
+        free = shutil.disk_usage(folder).free
+        count = pool_size(seconds, each, packing.bytes, free, wanted)
         facts = {"count": count, "encoded": 0, "shape": list(shape), "seconds": 0.0}
         _note(index, facts)
     count, encoded, spent = int(facts["count"]), int(facts["encoded"]), float(facts["seconds"])
@@ -176,13 +196,13 @@ def encode(
     with (
         _told(folder),
         ArrayWriter(folder / TOKENS, (count, *shape), HALF, encoded) as tokens,
-        ArrayWriter(folder / VALUES, (count, *patch), WORD, encoded) as values,
+        ArrayWriter(folder / VALUES, (count, *packing.values), WORD, encoded) as values,
     ):
         for number in range(encoded, count):
             steps.check()
             begin = time.monotonic()  # here, so that a pause costs nothing of the budget
             image, labels = samples[number]
-            tokens.append(_tokens(backbone, image, device, precision))
+            tokens.append(_packed(packing, image, device, precision))
             values.append(labels.numpy())
             spent += time.monotonic() - begin
             if (number + 1) % NOTED_EVERY == 0 or number + 1 == count:
@@ -205,10 +225,10 @@ def too_large_for_cpu(backbone: Backbone, patch: Sequence[int]) -> bool:
     return 6 * weights * (patch[0] // PATCH) * (patch[1] // PATCH) > 5e10
 
 
-def _tokens(backbone: Backbone, image: Tensor, device: torch.device, precision: str) -> np.ndarray:
+def _packed(packing: Packing, image: Tensor, device: torch.device, precision: str) -> np.ndarray:
     with torch.inference_mode(), autocast(device, precision):
-        tokens: np.ndarray = backbone(image[None].to(device))[0].half().cpu().numpy()
-    return tokens
+        packed: np.ndarray = packing.compute(image.to(device)).half().cpu().numpy()
+    return packed
 
 
 def _known(index: Path) -> dict[str, Any] | None:

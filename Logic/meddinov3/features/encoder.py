@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from meddinov3.backbone_file import read_backbone, shape_of_file
-from meddinov3.bundle import hash_tensors, read_bundle
+from meddinov3.bundle import hash_tensors, read_any_bundle
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.grid import SliceOrientation
 from meddinov3.inference.device import choose_device, choose_precision
@@ -20,6 +20,7 @@ from meddinov3.model_store import (
     installed_models,
 )
 from meddinov3.network.backbone import LEVELS, Backbone, BackboneShape, merge_input_channels
+from meddinov3.network.prompt_segmenter import PromptSegmenter
 from meddinov3.network.segmenter import first_member
 
 KERNEL = "vit.patch_embed.proj.weight"
@@ -147,8 +148,10 @@ def _of_backbone(folder: Path, device: torch.device, precision: str) -> Encoder:
 
 
 def _of_model(folder: Path, device: torch.device, precision: str) -> Encoder:
-    description, network = read_bundle(folder)
-    backbone = first_member(network).backbone
+    description, network = read_any_bundle(folder)
+    if not isinstance(network, PromptSegmenter):
+        network = first_member(network)
+    backbone = network.backbone
     identity = hash_tensors(backbone.state_dict())
     sampling = description.sampling
     return Encoder(

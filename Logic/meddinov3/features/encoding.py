@@ -15,7 +15,7 @@ from meddinov3.features.encoder import Encoder
 from meddinov3.features.grid import FeatureGrid, feature_orientation, network_pixels
 from meddinov3.features.storage import InMemory, TokenStorage, TokenStore
 from meddinov3.features.tokens import TokenVolume
-from meddinov3.grid import SliceOrientation
+from meddinov3.grid import Grid, SliceOrientation
 from meddinov3.inference.slices import SliceSource
 from meddinov3.network.backbone import PATCH
 from meddinov3.region import IndexBox, index_box
@@ -23,6 +23,7 @@ from meddinov3.volume import Volume
 
 PIXELS = 512
 MOST_PIXELS = 4096
+MOST_TRAINED = 1024  # a finer look needs a box
 
 
 def open_tokens(
@@ -76,3 +77,23 @@ def open_tokens(
         shape = (*where.tokens, encoder.token_width)
         storage = store.open(len(where.numbers), shape, encoder.device)
     return TokenVolume(source, where, encoder, storage)
+
+
+def trained_pixels(
+    encoder: Encoder, grid: Grid, orientation: SliceOrientation, box: IndexBox
+) -> int:
+    """Network pixels along the longer side of a box that are as large as in training.
+
+    Args:
+        encoder: one that knows its spacing; others take :data:`PIXELS`.
+        grid: the scan's.
+        orientation: of the slices.
+        box: (slices, rows, columns) of the oriented scan.
+    """
+    if encoder.spacing is None:
+        return PIXELS
+    extents = (
+        (part.stop - part.start) * mm
+        for part, mm in zip(box[1:], orientation.spacing(grid)[1:], strict=True)
+    )
+    return min(max(round(max(extents) / min(encoder.spacing)), PATCH), MOST_TRAINED)

@@ -107,6 +107,14 @@ class TokenVolume:
         kept = [self.storage.get(number - first).to(device).float() for number in numbers]
         return torch.stack(kept)
 
+    def pictures(self, numbers: Sequence[int]) -> Tensor:
+        """The normalised slices without neighbours, (B, channels, rows, columns) of the box.
+
+        Args:
+            numbers: counted in the whole oriented scan, inside the box.
+        """
+        return self._source.batch(numbers, self.encoder.device, offsets=(0.0,))
+
     def mean(self) -> Tensor:
         """Mean token (W,) over slices spread through the box, which similarity is told against."""
         if self._mean is None:

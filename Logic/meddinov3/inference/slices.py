@@ -77,18 +77,24 @@ class SliceSource:
         """(rows, columns) of every slice."""
         return (self.box[1].stop - self.box[1].start, self.box[2].stop - self.box[2].start)
 
-    def batch(self, numbers: Sequence[int], device: torch.device) -> Tensor:
+    def batch(
+        self,
+        numbers: Sequence[int],
+        device: torch.device,
+        offsets: Sequence[float] | None = None,
+    ) -> Tensor:
         """Slices as (B, offsets * channels, rows, columns) float32 on `device`.
 
         Args:
             numbers: slices counted in the whole oriented scan.
             device: where to normalise.
+            offsets: other ones than the sampling's, mm.
         """
         bounds = (self.box[0].start, self.box[0].stop)
         sources = [
             [
                 (channel, index)
-                for index in neighbours(number, self._offsets, self._spacing, bounds)
+                for index in neighbours(number, offsets or self._offsets, self._spacing, bounds)
                 for channel in range(len(self._views))
             ]
             for number in numbers

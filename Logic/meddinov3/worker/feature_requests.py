@@ -11,7 +11,7 @@ import numpy as np
 
 from meddinov3.errors import MedDINOv3Error
 from meddinov3.features.encoder import Encoder, default_encoder, load_encoder
-from meddinov3.features.encoding import open_tokens
+from meddinov3.features.encoding import open_tokens, trained_pixels
 from meddinov3.features.explorer import Explorer
 from meddinov3.features.grid import feature_orientation, orientation_along
 from meddinov3.features.storage import TokenStore
@@ -22,7 +22,8 @@ from meddinov3.reading import read_volume
 from meddinov3.region import index_box, read_region
 from meddinov3.volume import Volume
 from meddinov3.worker import exchange
-from meddinov3.worker.messages import Encode, Explore, FeatureRequest, ForgetTokens
+from meddinov3.worker.messages import Encode, Explore, FeatureRequest, ForgetTokens, Prompt
+from meddinov3.worker.prompt_requests import PromptRequests
 
 KINDS = ("similarity", "colours")
 
@@ -56,6 +57,7 @@ class FeatureRequests:
         self._store: TokenStore | None = None
         self._exchange: exchange.Exchange | None = None
         self._open: dict[str, OpenScan] = {}
+        self._prompts = PromptRequests()
 
     def answer(
         self, request: FeatureRequest, report: ProgressCallback, stop: StopQuestion
@@ -71,6 +73,8 @@ class FeatureRequests:
             return self._encode(request, report, stop)
         if isinstance(request, Explore):
             return self._explore(request, report, stop)
+        if isinstance(request, Prompt):
+            return self._prompts.answer(request, self.scan(request.tokens).tokens, stop)
         assert isinstance(request, ForgetTokens)
         self._forget(request.tokens)
         return {}
@@ -110,6 +114,7 @@ class FeatureRequests:
 
     def free(self) -> None:
         """Give up the encoder and all features."""
+        self._prompts.free()
         self._open.clear()
         if self._store is not None:
             self._store.close()
@@ -143,7 +148,7 @@ class FeatureRequests:
             encoder,
             orientation=orientation,
             box=box,
-            pixels=request.pixels,
+            pixels=request.pixels or trained_pixels(encoder, volume.grid, orientation, box),
             store=self._kept(),
         )
         self._drop_given_up()

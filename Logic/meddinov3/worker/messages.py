@@ -119,7 +119,7 @@ class Encode:
         device, precision: as for :class:`Load`.
         region: as ``--roi``: the box that holds it is encoded; "" for all.
         axis: index axis (0 i, 1 j, 2 k) along which slices lie; -1 chooses.
-        pixels: of the network along the longer side of a slice.
+        pixels: of the network along the longer side of a slice; 0 as the encoder was trained.
         whole: encode every slice now, rather than when it is asked for.
     """
 
@@ -154,6 +154,31 @@ class Explore:
     kind: str = "similarity"
     point: tuple[float, float, float] | None = None
     one_slice: bool = False
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Segment what points and a box mean; everything that is asked stands in the request.
+
+    The result is a label map (k, j, i) on the scan's grid, 1 inside.
+
+    Attributes:
+        tokens: from :class:`Encode`, which was told the click model as `encoder`, and ``pixels=0``,
+            if `model` is one.
+        result: new folder for :func:`meddinov3.worker.exchange.write_label_map`.
+        positive, negative: points, LPS, mm.
+        box: as ``--roi``, or "".
+        previous: folder of the mask so far, as `result`, or "" for none.
+        model: id or folder of a click model; "" answers by likeness.
+    """
+
+    tokens: str
+    result: str
+    positive: tuple[tuple[float, float, float], ...] = ()
+    negative: tuple[tuple[float, float, float], ...] = ()
+    box: str = ""
+    previous: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,7 +218,7 @@ class Stop:
     """Cancel everything and end."""
 
 
-FeatureRequest = Encode | Explore | ForgetTokens
+FeatureRequest = Encode | Explore | Prompt | ForgetTokens
 Request = Load | Segment | Inspect | Estimate | FeatureRequest | Pull | FreeMemory | Cancel | Stop
 VERBS: dict[str, type[Request]] = {
     "load": Load,
@@ -202,6 +227,7 @@ VERBS: dict[str, type[Request]] = {
     "estimate": Estimate,
     "encode": Encode,
     "explore": Explore,
+    "prompt": Prompt,
     "forget": ForgetTokens,
     "pull": Pull,
     "free": FreeMemory,

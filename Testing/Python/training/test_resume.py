@@ -228,7 +228,7 @@ def test_memory_for_a_look_that_is_not_there_ends_nothing(
 
         return look
 
-    monkeypatch.setattr("meddinov3_training.finetune.quick_look", no_memory)
+    monkeypatch.setattr("meddinov3_training.aim.quick_look", no_memory)
     finetune(dataset, tmp_path / "run", quick(base, steps=30))
     assert len([e for e in told(tmp_path / "run", "warning") if "look" in e["text"]]) == 1
 

@@ -17,11 +17,12 @@ from meddinov3_training.finetune import finetune
 from meddinov3_training.tokens import (
     FEWEST,
     MOST,
+    Packing,
     TokenPool,
     TokenSegmenter,
     encode,
     pool_size,
-    sample_bytes,
+    slice_packing,
     too_large_for_cpu,
 )
 from safetensors.torch import load_file
@@ -53,7 +54,13 @@ def network() -> Segmenter:
 
 def encoded(folder: Path, network: Segmenter, samples: Numbered, wanted: int = 40) -> int:
     return encode(
-        samples, network.backbone, PATCH, folder, CPU, "fp32", seconds=None, wanted=wanted
+        samples,
+        slice_packing(network.backbone, PATCH),
+        folder,
+        CPU,
+        "fp32",
+        seconds=None,
+        wanted=wanted,
     )
 
 
@@ -163,7 +170,8 @@ def test_how_many_are_encoded() -> None:
         pool_size(600.0, 0.5, size, 10 * size, 10**9)
     assert caught.value.code == "disk-full"
     # ViT-B at 896 pixels: 3136 tokens of 4 x 768 halves, and the labels.
-    assert sample_bytes(768, (896, 896)) == 3136 * 3072 * 2 + 896 * 896 * 2
+    kept = Packing((3136, 4 * 768), (896, 896), lambda image: image)
+    assert kept.bytes == 3136 * 3072 * 2 + 896 * 896 * 2
 
 
 def test_what_is_hopeless_on_a_processor() -> None:

@@ -142,6 +142,11 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
     default=None,
     help="Train the decoder alone, on tokens computed once; by default on a CPU with a large base.",
 )
+@click.option(
+    "--prompts",
+    is_flag=True,
+    help="Train a click model: it segments whatever structure points and boxes mean.",
+)
 @click.option("--checkpointing", is_flag=True, help="Less memory, a third slower.")
 @click.option(
     "--checkpoint-every",
@@ -216,9 +221,9 @@ def finetune(
         else:
             bundle = one_run(dataset, output, settings, display, resume=resume, changes=changes)
     if os.environ.get("RANK", "0") == "0":  # under torchrun one process talks
-        click.echo(
-            f"The model lies in {bundle}; try: meddinov3 segment SCAN -o OUT --model {bundle}"
-        )
+        tried = f"meddinov3 segment SCAN -o OUT --model {bundle}"
+        clicks = "points and boxes, in Slicer"
+        click.echo(f"The model lies in {bundle}; try: {clicks if settings.prompts else tried}")
     end_process()
 
 

@@ -51,8 +51,14 @@ def list_models(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_as_plain(found, backbones), indent=2))
         return
-    rows = [_model_row(model) for model in found]
+    rows = [_model_row(model) for model in found if not model.takes_clicks]
     _print_table("Models", ("id", "what it finds", "modality", "licence", ""), rows)
+    rows = [_click_row(model) for model in found if model.takes_clicks]
+    if rows:
+        _print_table(
+            "Click models: they segment what points and boxes mean",
+            ("id", "what it was trained on", "modality", "licence"), rows,
+        )  # fmt: skip
     if backbones:
         rows = [_backbone_row(folder, backbone) for folder, backbone in backbones]
         _print_table("Backbones to train from", ("id", "architecture", "modality", "licence"), rows)
@@ -73,7 +79,10 @@ def _as_plain(
 ) -> dict[str, Any]:
     here = {folder.name for folder, _ in backbones}
     return {
-        "models": [{"id": m.id, "starter": m.starter, "problem": m.problem} for m in found],
+        "models": [
+            {"id": m.id, "starter": m.starter, "problem": m.problem, "clicks": m.takes_clicks}
+            for m in found
+        ],
         "backbones": [
             {"id": folder.name, "problem": "" if backbone else "unreadable"}
             | ({} if backbone is None else {"hub": to_plain(backbone.hub)})
@@ -102,6 +111,12 @@ def _model_row(model: InstalledModel) -> tuple[str, ...]:
         model.id, shown, model.description.purpose.modality, model.description.licence,
         "starter" if model.starter else "",
     )  # fmt: skip
+
+
+def _click_row(model: InstalledModel) -> tuple[str, ...]:
+    assert model.description is not None
+    described = model.description
+    return (model.id, described.name, described.purpose.modality, described.licence)
 
 
 def _backbone_row(folder: Path, backbone: BackboneDescription | None) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Training of click models: a simulated user asks, the model answers."""
