@@ -7,7 +7,6 @@ later click costs the decoder's last layers only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -293,4 +292,4 @@ def _triangles(place: Tensor, count: int, half: float) -> Tensor:
     place = place.clamp(0, count - 1)
     distance = (place[:, None] - torch.arange(count, dtype=torch.float64)[None]).abs()
     weights = (1 - distance / half).clamp(min=0)
-    return cast(Tensor, weights / weights.sum(dim=1, keepdim=True))
+    return weights / weights.sum(dim=1, keepdim=True)

@@ -96,4 +96,5 @@ def trained_pixels(
         (part.stop - part.start) * mm
         for part, mm in zip(box[1:], orientation.spacing(grid)[1:], strict=True)
     )
-    return min(max(round(max(extents) / min(encoder.spacing)), PATCH), MOST_TRAINED)
+    longest = float(max(extents))
+    return min(max(round(longest / min(encoder.spacing)), PATCH), MOST_TRAINED)

@@ -81,7 +81,7 @@ class Likeness:
         apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
         apart = np.where(signs[:, None] == signs[None], np.inf, apart)
         nearest = NEAREST * apart.min(axis=1)
-        return np.clip(nearest, self._spacing.max(), most)
+        return np.asarray(np.clip(nearest, self._spacing.max(), most))
 
     def _like(self, region: IndexBox, clicks: np.ndarray) -> np.ndarray:
         """Likeness (n, S, rows, columns) of a region's voxels to voxels (n, 3), at most 1."""
@@ -135,14 +135,14 @@ class Likeness:
         """Mean cosine of the levels (n, S, rows, columns), both tokens less the mean token."""
         where, mean = self._tokens.where, self._tokens.mean()
         examples = torch.stack([self._token_at(click) for click in clicks]) - mean
-        examples = F.normalize(examples.unflatten(1, (LEVELS, -1)), dim=-1)
+        examples = F.normalize(torch.unflatten(examples, 1, (LEVELS, -1)), dim=-1)
         _, rows, columns = (
             slice(part.start - limit.start, part.stop - limit.start)
             for part, limit in zip(region, where.box, strict=True)
         )
         found = []
         for number in range(region[0].start, region[0].stop):
-            tokens = (self._tokens.slices([number])[0] - mean).unflatten(-1, (LEVELS, -1))
+            tokens = torch.unflatten(self._tokens.slices([number])[0] - mean, -1, (LEVELS, -1))
             cosines = torch.einsum("rcld,nld->nrc", F.normalize(tokens, dim=-1), examples) / LEVELS
             found.append(where.to_slice(cosines[None])[0, :, rows, columns].cpu().numpy())
         return np.stack(found, axis=1)

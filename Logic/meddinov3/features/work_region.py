@@ -79,7 +79,8 @@ def _wider(region: IndexBox, mask: np.ndarray, where: FeatureGrid) -> IndexBox:
     edges = []
     for axis, (part, limit) in enumerate(zip(region, where.box, strict=True)):
         more = max(1, round(GROWTH * (part.stop - part.start)))
-        sides = mask.take([0, -1], axis=axis).any(axis=tuple({0, 1, 2} - {axis}))
+        ends = np.moveaxis(mask, axis, 0)
+        sides = (bool(ends[0].any()), bool(ends[-1].any()))
         edges.append(slice(
             max(limit.start, part.start - more) if sides[0] else part.start,
             min(limit.stop, part.stop + more) if sides[1] else part.stop,

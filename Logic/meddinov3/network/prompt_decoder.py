@@ -52,7 +52,8 @@ class ThroughSlices(nn.Module):
     def forward(self, maps: Tensor, neighbours: tuple[Tensor, Tensor]) -> Tensor:
         """(B, C, H, W); `neighbours` are the places in B of the slice before and after each."""
         before, after = self.weight[:, None, :, None, None]
-        return maps + before * maps[neighbours[0]] + after * maps[neighbours[1]]
+        mixed: Tensor = maps + before * maps[neighbours[0]] + after * maps[neighbours[1]]
+        return mixed
 
 
 class TokenBlock(nn.Module):
@@ -89,7 +90,8 @@ class PromptDecoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=EPS)
         self.ask = nn.Conv2d(MAPS + 2 * HEADS, width, 1)
         nn.init.zeros_(self.ask.weight)  # the tokens alone count at first
-        nn.init.zeros_(self.ask.bias)
+        if self.ask.bias is not None:
+            nn.init.zeros_(self.ask.bias)
         self.blocks = nn.ModuleList(TokenBlock(width) for _ in range(prompts.depth))
         self.spread = nn.Linear(width, FINE_WIDTH * self._decoded**2)
         self.first = nn.Conv2d(FINE_WIDTH + channels + MAPS, FINE_WIDTH, 3, padding=1)
@@ -113,13 +115,13 @@ class PromptDecoder(nn.Module):
         Returns:
             (S, 2 * HEADS, rows, columns) cosines of the most like example; 0 without examples.
         """
-        parts = F.normalize(embedded.unflatten(-1, (HEADS, -1)).float(), dim=-1, eps=EPS)
+        parts = F.normalize(torch.unflatten(embedded, -1, (HEADS, -1)).float(), dim=-1, eps=EPS)
         found = []
         for clicked in examples:
             if not len(clicked):
                 found.append(parts.new_zeros(*parts.shape[:-1]))
                 continue
-            wanted = F.normalize(clicked.unflatten(-1, (HEADS, -1)).float(), dim=-1, eps=EPS)
+            wanted = F.normalize(torch.unflatten(clicked, -1, (HEADS, -1)).float(), dim=-1, eps=EPS)
             found.append(torch.einsum("srchd,nhd->srchn", parts, wanted).amax(dim=-1))
         return torch.cat(found, dim=-1).permute(0, 3, 1, 2)
 

@@ -31,7 +31,7 @@ class PromptRequests:
     def free(self) -> None:
         """Give everything up."""
         self._model = self._session = None
-        self._model_key = self._session_key = ()
+        self._model_key, self._session_key = (), ()
 
     def answer(self, request: Prompt, tokens: TokenVolume, stop: StopQuestion) -> dict[str, Any]:
         """Perform a request; ``voxels`` says how large the mask is, ``model`` what answered.
@@ -72,11 +72,11 @@ class PromptRequests:
             # A model may be trained anew under the same name.
             written = weights.stat().st_mtime_ns if weights.is_file() else 0
             encoder = tokens.encoder
-            key = (str(folder), written, str(encoder.device), encoder.precision)
-            if self._model is None or key != self._model_key:
+            known = (str(folder), written, str(encoder.device), encoder.precision)
+            if self._model is None or known != self._model_key:
                 self.free()
                 self._model = load_click_model(str(folder), str(encoder.device), encoder.precision)
-                self._model_key = key
+                self._model_key = known
             model = self._model
         session_key = (request.tokens, *key)
         if self._session is None or session_key != self._session_key:

@@ -142,7 +142,7 @@ class Practice(nn.Module):
             embedded.flatten(0, 1), picture.flatten(0, 1), torch.cat(fine), torch.cat(coarse),
             (before.to(device), after.to(device)),
         )  # fmt: skip
-        return logits.float().unflatten(0, (-1, count))[:, :, 0]
+        return torch.unflatten(logits.float(), 0, (-1, count))[:, :, 0]
 
     def _ask(self, question: Question, count: int, turn: int, random: np.random.Generator) -> None:
         """Draw the next prompts: where the mask is wrong, or a box to begin with."""
@@ -187,7 +187,7 @@ def fine_picture(images: Tensor, lesson: Lesson) -> Tensor:
     """Intensities at fine pixels (..., channels, fine rows, fine columns) of slabs as encoded."""
     own = images[..., lesson.own_channels, :, :]
     factor = images.shape[-1] // lesson.fine[1]
-    return F.avg_pool2d(own.flatten(0, -4), factor).unflatten(0, own.shape[:-3])
+    return torch.unflatten(F.avg_pool2d(own.flatten(0, -4), factor), 0, own.shape[:-3])
 
 
 def pack(tokens: Tensor, picture: Tensor) -> Tensor:
@@ -206,8 +206,8 @@ def unpack(packed: Tensor, lesson: Lesson, width: int) -> tuple[Tensor, Tensor]:
     slices, channels = lesson.slices, lesson.channels
     rows, columns = lesson.tokens
     count = slices * rows * columns * 4 * width
-    tokens = packed[:, :count].unflatten(1, (slices, rows, columns, 4 * width))
-    return tokens, packed[:, count:].unflatten(1, (slices, channels, *lesson.fine))
+    tokens = torch.unflatten(packed[:, :count], 1, (slices, rows, columns, 4 * width))
+    return tokens, torch.unflatten(packed[:, count:], 1, (slices, channels, *lesson.fine))
 
 
 def drawn_box(wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -68,7 +68,7 @@ class SlabSamples(Samples):
         grid = sampling_grid(frame, sampling.patch, sampling.spacing, case.size, case.spacing)
         planes = cut_image(torch.cat([case.image(index) for index in unique])[None], grid)[0]
         planes = change_intensities(planes, self._augmentation, random.choose(2**63), len(unique))
-        planes = planes.unflatten(0, (len(unique), -1))
+        planes = torch.unflatten(planes, 0, (len(unique), -1))
         images = torch.stack(
             [planes[[at[index] for index in row]].flatten(0, 1) for row in context]
         )

@@ -58,7 +58,8 @@ def converse(
         valid: where something is annotated.
     """
     found = np.zeros_like(wanted)
-    prompts, said = Prompts(), []
+    prompts = Prompts()
+    said: list[Exchange] = []
     spacing = where.grid.spacing[::-1]
     known = np.ones_like(wanted) if valid is None else valid
     for _ in range(clicks):
