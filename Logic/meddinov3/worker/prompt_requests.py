@@ -65,18 +65,19 @@ class PromptRequests:
         return {"voxels": int(mask.sum()), "model": request.model}
 
     def _warm(self, request: Prompt, tokens: TokenVolume) -> PromptSession:
-        model, key = None, ()
+        model: ClickModel | None = None
+        key: tuple[object, ...] = ()
         if request.model:
             folder = find_model(request.model)
             weights = folder / WEIGHTS_FILE
             # A model may be trained anew under the same name.
             written = weights.stat().st_mtime_ns if weights.is_file() else 0
             encoder = tokens.encoder
-            known = (str(folder), written, str(encoder.device), encoder.precision)
-            if self._model is None or known != self._model_key:
+            key = (str(folder), written, str(encoder.device), encoder.precision)
+            if self._model is None or key != self._model_key:
                 self.free()
                 self._model = load_click_model(str(folder), str(encoder.device), encoder.precision)
-                self._model_key = known
+                self._model_key = key
             model = self._model
         session_key = (request.tokens, *key)
         if self._session is None or session_key != self._session_key:
