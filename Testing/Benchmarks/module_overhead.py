@@ -17,8 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from worker_overhead import GRID, NETWORK, make_model
+from worker_overhead import GRID, NETWORK, make_model, phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,8 +66,7 @@ def main() -> None:
     from MedDINOv3SlicerLib.module_logic import ModuleLogic
     from MedDINOv3SlicerLib.scene.volumes import addVolume
 
-    voxels = np.random.default_rng(0).normal(0, 300, GRID.shape).astype(np.int16)
-    scan = addVolume(app.scene, voxels, GRID, "CT")
+    scan = addVolume(app.scene, phantom(), GRID, "CT")
     with tempfile.TemporaryDirectory() as place:
         os.environ["MEDDINOV3_HOME"] = place
         logic = ModuleLogic(app.scene, lambda question: False)

@@ -2,7 +2,7 @@
 
     python Testing/Benchmarks/worker_overhead.py [--labels 5 60] [--device cuda]
 
-A synthetic CT of 512 x 512 x 200 goes through a narrow network with random weights. What happens
+A phantom of 512 x 512 x 200 goes through a narrow network with random weights. What happens
 from slice tensor to label slice (network, decide) is listed and left out of the sum. The second
 request counts, the first warms up.
 """
@@ -28,6 +28,31 @@ from meddinov3.worker.process import WorkerProcess
 
 NETWORK = ("network", "decide")
 GRID = Grid((512, 512, 200), (0.8, 0.8, 1.5), (-204.0, -204.0, 0.0), np.eye(3))
+
+
+def phantom() -> np.ndarray:
+    """A body of six tissues in ellipsoids, (k, j, i) int16 in Hounsfield units.
+
+    Smooth, since label maps of patients are: one of noise cannot be compressed.
+    """
+    k, j, i = (
+        np.linspace(-1, 1, count, dtype=np.float32).reshape(
+            [-1 if a == axis else 1 for a in range(3)]
+        )
+        for axis, count in enumerate(GRID.shape)
+    )
+    body = np.full(GRID.shape, -1000, np.int16)
+    for value, (x, y, z), (a, b, c) in (
+        (-80, (0, 0, 0), (0.9, 0.7, 3.0)),
+        (50, (0, 0, 0), (0.82, 0.62, 3.0)),
+        (110, (-0.35, -0.1, 0.2), (0.35, 0.4, 0.5)),
+        (130, (0.5, 0.1, 0.3), (0.15, 0.2, 0.25)),
+        (30, (0.0, -0.2, -0.5), (0.2, 0.15, 0.2)),
+        (400, (0, 0.45, 0), (0.12, 0.12, 3.0)),
+    ):
+        inside = ((i - x) / a) ** 2 + ((j - y) / b) ** 2 + ((k - z) / c) ** 2 < 1
+        body[inside] = value
+    return body
 
 
 def make_model(folder: Path, labels: int) -> None:
@@ -75,7 +100,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[5, 60])
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    scan = np.random.default_rng(0).normal(0, 300, GRID.shape).astype(np.int16)
+    scan = phantom()
     with tempfile.TemporaryDirectory() as place:
         begin = time.perf_counter()
         with WorkerProcess(Path(place) / "log") as process:
