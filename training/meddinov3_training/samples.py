@@ -45,7 +45,6 @@ class Samples(Dataset[Sample]):
         description: the model in training.
         augmentation: ranges.
         seed: of the run.
-        shown: share of the samples that show a structure for certain.
     """
 
     def __init__(
@@ -54,11 +53,9 @@ class Samples(Dataset[Sample]):
         description: ModelDescription,
         augmentation: Augmentation,
         seed: int,
-        shown: float = FOREGROUND_SHARE,
     ) -> None:
         self._cases = tuple(cases)
         self._sampling = description.sampling
-        self._shown = shown
         self._augmentation = augmentation
         self._seed = seed
         found: dict[int, list[int]] = {}
@@ -88,9 +85,13 @@ class Samples(Dataset[Sample]):
         image = change_intensities(image, self._augmentation, seed, slices_in)
         return image, cut_labels(labels, grid)
 
+    def _share(self) -> float:
+        """Of the samples that show a structure for certain."""
+        return FOREGROUND_SHARE
+
     def _choose(self, random: Random) -> tuple[CachedCase, int, int | None]:
         """A case, a slice of it, and the label value that it shows for certain, if any."""
-        if random.chance(self._shown) and self._with:
+        if random.chance(self._share()) and self._with:
             value, shown = self._with[random.choose(len(self._with))]
             case = self._cases[shown[random.choose(len(shown))]]
             slices = case.slices_with[value]

@@ -46,8 +46,11 @@ class SlabSamples(Samples):
         seed: int,
     ) -> None:
         plain = [dataclasses.replace(case, slice_offsets=(0.0,)) for case in cases]
-        super().__init__(plain, description, augmentation, seed, shown=1.0)
+        super().__init__(plain, description, augmentation, seed)
         self._lesson = lesson
+
+    def _share(self) -> float:
+        return 1.0  # there must be something to click on
 
     def _draw(self, random: Random) -> tuple[Tensor, Tensor]:
         """Slab (S, offsets * channels, rows, columns) and values (S, fine rows, fine columns)."""
