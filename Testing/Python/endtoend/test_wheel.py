@@ -89,7 +89,8 @@ def test_packages_come_from_the_wheel(installation: Installation, own_home: Path
 
 def test_starter_model_is_listed(installation: Installation, own_home: Path) -> None:
     printed = installation.run(installation.command, "models", "list", "--json", home=own_home)
-    assert {"id": STARTER, "starter": True, "problem": ""} in json.loads(printed)["models"]
+    expected = {"id": STARTER, "starter": True, "problem": "", "clicks": False}
+    assert expected in json.loads(printed)["models"]
     assert STARTER in installation.run(installation.command, "models", "list", home=own_home)
 
 
